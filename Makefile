@@ -1,0 +1,75 @@
+# The vocabulary of the project; `make help` lists it. Everything is one call of the CLI.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+RECIPE ?= sample-aami5
+MIRROR ?=
+PORT ?=
+
+# uv of the machine, else one that pip puts beside the project.
+UV := $(shell command -v uv || echo .uv/bin/uv)
+PYTHON ?= python3.11
+BIN := .venv/bin
+RUN := $(if $(MIRROR),ECGBEATS_MIRROR="$(MIRROR)") PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ecgbeats
+
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+export ITERATIVE_DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := False
+export BENTOML_DO_NOT_TRACK := True
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(BIN)/.ready ## The locked environment in .venv (other targets call it)
+
+$(BIN)/.ready: pyproject.toml uv.lock
+	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv; }
+	$(UV) sync --frozen --python $(PYTHON)
+	@touch $@
+
+run: setup ## The whole flow: make run [RECIPE=mitdb-aami5] [MIRROR=folder or URL]
+	@$(RUN) run $(RECIPE)
+
+repro: setup ## The files alone, by DVC without Prefect: make repro [RECIPE=...]
+	@$(if $(MIRROR),ECGBEATS_MIRROR="$(abspath $(MIRROR))") PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro verdict@$(RECIPE)
+
+gate: setup ## Exit 0 if the recipe's model passed, 1 if not
+	@$(RUN) gate $(RECIPE)
+
+test: setup ## All tests that need nothing but this clone
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not real_data"
+
+test-real: setup ## Tests on MIT-BIH: make test-real MIRROR=folder
+	@ECGBEATS_TEST_MITDB="$(MIRROR)" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m real_data
+
+lint: setup ## Format, lint, types, lock, workflows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(UV) lock --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+serve: setup ## The champion's service on 127.0.0.1:3000: make serve [RECIPE=...]
+	@$(RUN) serve $(RECIPE) $(if $(PORT),--port $(PORT))
+
+mlflow: setup ## MLflow's UI on what ran
+	@$(RUN) ui mlflow $(if $(PORT),--port $(PORT))
+
+prefect: setup ## Prefect's UI on what ran
+	@$(RUN) ui prefect $(if $(PORT),--port $(PORT))
+
+benchmark: setup ## Rendering against one matplotlib figure a beat, both sides in one run
+	@$(BIN)/python benchmarks/rendering.py
+
+clean: ## Remove what runs made (not the environment)
+	rm -rf data/*/*/ reports/*/ mlruns mlflow.db .prefect .bentoml .dvc/cache .dvc/tmp

@@ -1,0 +1,204 @@
+"""The one door to DVC: read its graph, run one stage of it, tell what a run was made of.
+
+The DAG stands in dvc.yaml; nothing here restates it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from ecgbeats.errors import ConfigError, ServiceError
+from ecgbeats.files import canonical_json, sha256_text
+
+# The stage that every recipe ends with.
+LAST = "verdict"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of dvc.yaml, for one recipe or dataset.
+
+    Attributes
+    ----------
+    address : str
+        As DVC names it, e.g. "train@mitdb-aami5".
+    cmd : str
+        Its command.
+    outs : tuple of str
+        Paths that it makes, relative to the project.
+    """
+
+    address: str
+    outs: tuple[str, ...]
+    cmd: str
+
+    @property
+    def name(self) -> str:
+        return self.address.partition("@")[0]
+
+
+class Dag:
+    """DVC's graph of the project at `root`."""
+
+    def __init__(self, root: Path) -> None:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            self._repo = Repo(str(root))
+            # The graph is built on first use: errors in dvc.yaml show here.
+            self._graph = self._repo.index.graph
+        except DvcException as error:
+            raise ServiceError(f"DVC: {error}") from error
+        self._root = root
+
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes that dvc.yaml can run."""
+        found = (node.addressing.partition("@") for node in self._graph)
+        return tuple(sorted(recipe for name, _, recipe in found if name == LAST))
+
+    def plan(self, recipe: str) -> tuple[Stage, ...]:
+        """The stages that lead to the verdict on `recipe`, each after those it needs."""
+        return tuple(
+            Stage(
+                node.addressing,
+                tuple(self._relative(out.fs_path) for out in node.outs),
+                str(node.cmd),
+            )
+            for node in self._nodes(recipe)
+        )
+
+    def out(self, recipe: str, stage: str, name: str | None = None) -> Path:
+        """Path of what `stage` makes for `recipe`: its only output, or the one called `name`."""
+        for planned in self.plan(recipe):
+            if planned.name == stage:
+                found = [path for path in planned.outs if name in (None, Path(path).name)]
+                if len(found) == 1:
+                    return self._root / found[0]
+        raise ConfigError(f"dvc.yaml: expected one output {name or ''} of {stage}@{recipe}")
+
+    def option(self, stage: Stage, name: str) -> Path:
+        """The path that the command of `stage` gives for the option `name`."""
+        words = shlex.split(stage.cmd)
+        if name not in words:
+            raise ConfigError(f"dvc.yaml: expected {name} in the command of {stage.address}")
+        return self._root / words[words.index(name) + 1]
+
+    def unchanged(self, stage: Stage) -> bool:
+        """Whether DVC would skip `stage`: inputs, parameters and outputs are as recorded."""
+        self._repo.reset()
+        return not self._repo.status(targets=[stage.address])
+
+    def lock_entries(self, recipe: str) -> dict[str, Any]:
+        """What dvc.lock records of the stages of `recipe`: inputs, parameters, outputs, hashes."""
+        self._repo.reset()
+        nodes = self._nodes(recipe)
+        locks = {node.dvcfile.relpath: node.dvcfile._lockfile.load() for node in nodes}
+        entries = {}
+        for node in nodes:
+            stages = locks[node.dvcfile.relpath].get("stages", {})
+            if node.addressing not in stages:
+                raise ServiceError(f"dvc.lock: no record of {node.addressing}; run it first")
+            entries[node.addressing] = stages[node.addressing]
+        return entries
+
+    def _nodes(self, recipe: str) -> list[Any]:
+        by_address = {node.addressing: node for node in self._graph}
+        target = by_address.get(f"{LAST}@{recipe}")
+        if target is None:
+            raise ConfigError(
+                f"recipe: expected one of {', '.join(self.recipes())}; got {recipe!r}"
+            )
+        # DVC's edges point from a stage to what it depends on.
+        needed = self._graph.subgraph({target, *nx.descendants(self._graph, target)})
+        order = nx.lexicographical_topological_sort(
+            needed.reverse(copy=True), key=lambda node: str(node.addressing)
+        )
+        return list(order)
+
+    def _relative(self, path: str) -> str:
+        return Path(path).relative_to(self._root).as_posix()
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What one run of a recipe was made of and made: hashes as DVC recorded them."""
+
+    recipe: str
+    content: str
+    data: str
+    images: str
+    model: str
+
+    @classmethod
+    def of(cls, recipe: str, entries: Mapping[str, Any]) -> Lineage:
+        """From `Dag.lock_entries`; `content` is a hash over all of them.
+
+        Two runs have the same content exactly when every input, parameter and output of
+        every stage, the code that the stages name included, was the same.
+        """
+        outs = {
+            address.partition("@")[0]: entry["outs"][0]["md5"].removesuffix(".dir")
+            for address, entry in entries.items()
+        }
+        content = sha256_text(canonical_json(entries))
+        return cls(recipe, content, outs["fetch"], outs["render"], outs["train"])
+
+
+def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
+    """Run `stage` by `dvc repro --single-item`, passing on its output line by line.
+
+    Raises
+    ------
+    ServiceError
+        It failed; the message ends with the last lines that it said.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage.address]
+    last: list[str] = []
+    with subprocess.Popen(
+        command,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for raw in process.stdout:
+                line = raw.rstrip()
+                if not line or _chatter(line):
+                    continue
+                last = [*last[-5:], line]
+                tell(line)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise ServiceError(f"stage {stage.address} failed:\n  " + "\n  ".join(last))
+
+
+def _chatter(line: str) -> bool:
+    """Lines of DVC and TensorFlow that tell a reader nothing about the run."""
+    starts: Sequence[str] = (
+        "To track the changes",
+        "git add",
+        "To enable auto staging",
+        "dvc config core.autostage",
+        "Use `dvc push`",
+        "Updating lock file",
+        "Generating lock file",
+        "WARNING: All log messages before absl",
+    )
+    text = line.strip()
+    # glog's own format: severity letter, four digits, a clock.
+    is_glog = len(text) > 5 and text[0] in "IWE" and text[1:5].isdigit() and text[5] == " "
+    return text.startswith(tuple(starts)) or is_glog

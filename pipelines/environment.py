@@ -1,0 +1,59 @@
+"""Where the project's tools keep what is theirs, and that none of them phones home.
+
+Every value is a default: a variable that is set already wins, so that another MLflow
+server, Prefect API or bento store is a matter of settings alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ecgbeats.errors import ConfigError
+
+_QUIET = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "ITERATIVE_DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "False",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The folder with dvc.yaml, here or above.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    raise ConfigError(f"{start}: expected to be inside the project; no dvc.yaml here or above")
+
+
+def prepare(root: Path) -> None:
+    """Set the environment of this process and of all that it starts."""
+    defaults = {
+        **_QUIET,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
+        "PREFECT_HOME": str(root / ".prefect"),
+        "BENTOML_HOME": str(root / ".bentoml"),
+        # Its temporary server may need a minute on two busy cores.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    # Stage commands and BentoML call programs of this environment by name.
+    scripts = str(Path(sys.executable).parent)
+    if scripts not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")

@@ -1,0 +1,210 @@
+"""The retrain flow: every stage of a recipe, then gate, registration and packaging.
+
+DVC decides what must run and caches it; Prefect orders, times and shows it, and does
+what no cache may skip: enforcing the verdict, registering, packaging, checking.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, Failed, State
+
+from ecgbeats.config import Params, read_params
+from ecgbeats.errors import EcgbeatsError, GateFailed
+from ecgbeats.files import read_json
+from ecgbeats.gate import enforce, verdict_markdown
+from pipelines import packaging, registry
+from pipelines.dag import Dag, Lineage, Stage, reproduce
+from pipelines.memory import PeakMemory
+from pipelines.provenance import code_of
+
+_TRAIN = "train"
+
+
+@dataclass
+class Run:
+    """What one run of the flow did; filled as it goes on.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Wall time of each step that ran.
+    peak_mb : dict of str to float
+        Greatest memory of each stage that ran, all its processes together.
+    skipped : list of str
+        Stages that were unchanged.
+    """
+
+    recipe: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mb: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    verdict: dict[str, Any] = field(default_factory=dict)
+    registered: registry.Registered | None = None
+    champion: registry.Registered | None = None
+    bento: str | None = None
+    report: Path | None = None
+    error: EcgbeatsError | None = None
+
+
+def retrain(root: Path, recipe: str) -> Run:
+    """Run the flow for `recipe` of the project at `root`.
+
+    Returns
+    -------
+    Run
+        Its `error` says what stopped it, if anything did; a rejecting gate is a
+        GateFailed, after the model was registered as rejected.
+    """
+    run = Run(recipe)
+    try:
+        params = read_params(root / "params.yaml")
+        params.recipe(recipe)
+        dag = Dag(root)
+    except EcgbeatsError as error:
+        run.error = error
+        return run
+    named = _retrain.with_options(flow_run_name=f"retrain {recipe}")
+    named(root, dag, params, run, return_state=True)
+    return run
+
+
+@flow(name="retrain", validate_parameters=False, log_prints=False)
+def _retrain(root: Path, dag: Dag, params: Params, run: Run) -> State[Any]:
+    try:
+        for stage in dag.plan(run.recipe):
+            _run_stage.with_options(task_run_name=stage.address)(root, dag, params, run, stage)
+        _judge(dag, params, run)
+        _register(root, dag, params, run)
+        enforce(run.verdict)
+        _package(root, dag, run)
+    except EcgbeatsError as error:
+        run.error = error
+        # A state, not an exception: the message says it all, a traceback would bury it.
+        return Failed(message=str(error))
+    return Completed(message="approved")
+
+
+@contextmanager
+def _timed(run: Run, step: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        run.seconds[step] = time.monotonic() - began
+
+
+# Results are never kept by Prefect: DVC, MLflow and the bento store hold what matters.
+_step = task(persist_result=False, cache_policy=None)
+
+
+@_step
+def _run_stage(root: Path, dag: Dag, params: Params, run: Run, stage: Stage) -> None:
+    logger = get_run_logger()
+    if dag.unchanged(stage):
+        run.skipped.append(stage.address)
+        logger.info("%s: unchanged, skipped", stage.address)
+        return
+    with _timed(run, stage.address), PeakMemory() as peak:
+        if stage.name == _TRAIN:
+            _train(root, dag, params, run, stage)
+        else:
+            reproduce(root, stage, logger.info)
+    run.peak_mb[stage.address] = peak.megabytes
+    logger.info("%s: done in %.0f s", stage.address, run.seconds[stage.address])
+
+
+def _train(root: Path, dag: Dag, params: Params, run: Run, stage: Stage) -> None:
+    from ecgbeats.training import HISTORY
+
+    recipe = params.recipe(run.recipe)
+    model = dag.out(run.recipe, _TRAIN)
+    history = dag.option(stage, "--checkpoints") / HISTORY
+    with registry.following_training(run.recipe, history, recipe.model_dump(mode="json")) as live:
+        reproduce(root, stage, get_run_logger().info)
+    registry.training_ended(live, model)
+
+
+@_step(name="gate")
+def _judge(dag: Dag, params: Params, run: Run) -> None:
+    run.metrics = read_json(dag.out(run.recipe, "evaluate", "metrics.json"))
+    run.verdict = read_json(dag.out(run.recipe, "verdict", "verdict.json"))
+    run.report = dag.out(run.recipe, "evaluate", "index.html")
+    create_markdown_artifact(
+        verdict_markdown(run.verdict, run.metrics), key=f"verdict-{run.recipe}"
+    )
+    passed = sum(check["passed"] for check in run.verdict["checks"])
+    get_run_logger().info("gate: %d of %d checks passed", passed, len(run.verdict["checks"]))
+
+
+@_step(name="register")
+def _register(root: Path, dag: Dag, params: Params, run: Run) -> None:
+    with _timed(run, "register"):
+        run.registered = registry.register(
+            registry.Evidence(
+                recipe_name=run.recipe,
+                recipe=params.recipe(run.recipe),
+                lineage=Lineage.of(run.recipe, dag.lock_entries(run.recipe)),
+                code=code_of(root),
+                model=dag.out(run.recipe, _TRAIN),
+                metrics=dag.out(run.recipe, "evaluate", "metrics.json"),
+                verdict=dag.out(run.recipe, "verdict", "verdict.json"),
+                report=dag.out(run.recipe, "evaluate", "index.html").parent,
+                golden=dag.out(run.recipe, "evaluate", "evaluation") / "golden.npz",
+            )
+        )
+        run.champion = registry.champion(run.recipe)
+    made = run.registered
+    get_run_logger().info(
+        "%s version %d: %s",
+        made.name,
+        made.version,
+        "registered" if made.created else "was registered before",
+    )
+
+
+@_step(name="package")
+def _package(root: Path, dag: Dag, run: Run) -> None:
+    """Build the champion's bento and let it answer the golden batch."""
+    champion = run.champion
+    if champion is None or not champion.approved:
+        raise GateFailed(f"{run.recipe}: no approved champion to package")
+    with _timed(run, "package"), tempfile.TemporaryDirectory() as scratch:
+        folder = registry.fetch_model(champion, Path(scratch))
+        golden = folder / "golden.npz"
+        tags = champion.tags
+        about = packaging.BentoAbout(
+            name=champion.name,
+            version=f"{champion.version}-{tags['git_commit'][:7]}-{tags['data_hash'][:7]}",
+            labels={
+                "recipe": run.recipe,
+                "model_version": str(champion.version),
+                **{
+                    key: tags[key]
+                    for key in (
+                        "git_commit",
+                        "data_hash",
+                        "images_hash",
+                        "weights_sha256",
+                        "spec_id",
+                    )
+                },
+            },
+        )
+        run.bento = packaging.build_bento(folder, golden, about, project=root)
+        if tags.get("bento") == run.bento:
+            get_run_logger().info("%s: built and checked before", run.bento)
+            return
+        verified = packaging.verify_bento(run.bento, golden)
+        registry.tag_version(champion, "bento", run.bento)
+    get_run_logger().info("%s: answers as offline (%s)", run.bento, verified)

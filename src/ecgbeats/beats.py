@@ -1,0 +1,131 @@
+"""From a recording to its beats: conditioned signal, windows around R, rhythm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from scipy.ndimage import median_filter
+from scipy.signal import resample_poly
+
+from ecgbeats.errors import DataError
+from ecgbeats.records import Recording
+
+# Baseline estimators of de Chazal et al. 2004: a median filter of 200 ms takes out QRS
+# and P, one of 600 ms the T wave; what is left is the baseline.
+_QRS_MEDIAN_S, _T_MEDIAN_S = 0.2, 0.6
+# The baseline is slow; it is estimated at about this rate and interpolated.
+_BASELINE_HZ = 90.0
+
+# Names of the columns of `rhythm`.
+RHYTHM = ("pre_rr", "post_rr", "pre_rr_local", "pre_rr_step", "local_rr")
+_LOCAL_BEATS = 10
+
+
+def choose_lead(recording: Recording, names: Sequence[str]) -> int:
+    """Column of the lead to use: the first of `names` that is there, else 0."""
+    have = [lead.strip().upper() for lead in recording.leads]
+    for name in names:
+        if name.upper() in have:
+            return have.index(name.upper())
+    return 0
+
+
+def condition(recording: Recording, lead: int, fs: float) -> np.ndarray:
+    """One lead at `fs` Hz, gaps bridged, baseline removed.
+
+    Returns
+    -------
+    ndarray of float32, shape (samples,)
+        Millivolts.
+
+    Raises
+    ------
+    DataError
+        The lead has no valid sample.
+    """
+    signal = np.asarray(recording.signal[:, lead], np.float32)
+    missing = ~np.isfinite(signal)
+    if missing.all():
+        raise DataError(f"record {recording.name}, lead {recording.leads[lead]}: no valid sample")
+    if missing.any():
+        index = np.arange(len(signal))
+        signal = np.interp(index, index[~missing], signal[~missing]).astype(np.float32)
+    if recording.fs != fs:
+        ratio = Fraction(fs / recording.fs).limit_denominator(1000)
+        # Padding by the edge value: zeros would put a step at both ends.
+        signal = resample_poly(signal, ratio.numerator, ratio.denominator, padtype="line")
+    return (signal - baseline(signal, fs)).astype(np.float32)
+
+
+def baseline(signal: np.ndarray, fs: float) -> np.ndarray:
+    """Baseline wander by two median filters (de Chazal et al. 2004), shape (samples,)."""
+    step = max(1, round(fs / _BASELINE_HZ))
+    # The mean over a block, not one sample of it: no aliasing of noise into the baseline.
+    padded = np.pad(signal, (0, -len(signal) % step), mode="edge")
+    coarse = padded.reshape(-1, step).mean(axis=1)
+    rate = fs / step
+    for seconds in (_QRS_MEDIAN_S, _T_MEDIAN_S):
+        coarse = median_filter(coarse, round(seconds * rate) | 1, mode="nearest")
+    centres = np.arange(len(coarse)) * step + (step - 1) / 2
+    return np.interp(np.arange(len(signal)), centres, coarse).astype(np.float32)
+
+
+def windows(signal: np.ndarray, centres: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Samples from `before` before to `after` after each centre, ends held at the edges.
+
+    Returns
+    -------
+    ndarray, shape (len(centres), before + after)
+    """
+    offsets = np.arange(-before, after)
+    index = np.clip(np.asarray(centres)[:, None] + offsets, 0, len(signal) - 1)
+    return np.asarray(signal[index])
+
+
+def rr_intervals(samples: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:
+    """Interval before and after each beat in seconds; the median where there is no neighbour.
+
+    A recording of one beat has no interval; both are 1 s then (60 beats per minute).
+    """
+    if len(samples) < 2:
+        return np.ones(len(samples)), np.ones(len(samples))
+    rr = np.maximum(np.diff(samples), 1) / fs
+    typical = float(np.median(rr))
+    return np.concatenate([[typical], rr]), np.concatenate([rr, [typical]])
+
+
+def rhythm(samples: np.ndarray, fs: float) -> np.ndarray:
+    """How each beat stands in the rhythm of its recording: logarithms of RR ratios.
+
+    A ratio to the recording's own intervals, not seconds: a beat is premature by
+    comparison, whatever the heart rate.
+
+    Parameters
+    ----------
+    samples : ndarray of int, shape (n,)
+        Positions of all beats of the recording, increasing.
+    fs : float
+        Their sampling frequency in Hz.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, len(RHYTHM))
+        ln of: RR before / recording's mean RR; RR after / mean RR; RR before / mean of
+        the ten RR before it; RR before / the RR before that; mean of the last ten RR /
+        mean RR. The mean RR of the recording and the RR after the beat need the
+        recording and beat positions, not labels.
+    """
+    before, after = rr_intervals(samples, fs)
+    if not len(before):
+        return np.zeros((0, len(RHYTHM)), np.float32)
+    mean = float(np.mean(before))
+    total = np.concatenate([[0.0], np.cumsum(before)])
+    index = np.arange(len(before))
+    first = np.maximum(index - _LOCAL_BEATS, 0)
+    count = np.maximum(index - first, 1)
+    local = np.where(index > 0, (total[index] - total[first]) / count, mean)
+    previous = np.concatenate([[before[0]], before[:-1]])
+    columns = [before / mean, after / mean, before / local, before / previous, local / mean]
+    return np.log(np.stack(columns, axis=1)).astype(np.float32)

@@ -1,0 +1,277 @@
+"""The library's commands: one a DVC stage, and those that need files alone.
+
+Each is a thin shell: read arguments and parameters, call one function. Imports are
+inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ecgbeats.errors import EcgbeatsError
+
+if TYPE_CHECKING:
+    from ecgbeats.config import Params
+
+_FILE = click.Path(path_type=Path)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+params_option = click.option(
+    "--params",
+    "params_file",
+    type=_FILE,
+    default=Path("params.yaml"),
+    show_default=True,
+    help="Parameter file.",
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Processes; one per processor by default."
+)
+
+
+def folder(name: str, text: str) -> Callable[..., Any]:
+    """A required option that takes a folder."""
+    return click.option(name, type=_FOLDER, required=True, help=text)
+
+
+def in_words(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn an error that ecgbeats raises on purpose into one line and an exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except EcgbeatsError as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            sys.exit(error.exit_code)
+
+    return wrapped
+
+
+def _params(path: Path) -> Params:
+    from ecgbeats.config import read_params
+
+    return read_params(path)
+
+
+@click.group()
+def stage() -> None:
+    """The steps of dvc.yaml, one command each (usually run by `dvc repro`)."""
+
+
+@stage.command()
+@click.argument("dataset")
+@params_option
+@folder("--out", "Dataset folder to fill.")
+@click.option(
+    "--mirror",
+    envvar="ECGBEATS_MIRROR",
+    help="Folder or URL of PhysioNet's layout, instead of PhysioNet.",
+)
+@workers_option
+@in_words
+def fetch(
+    dataset: str, params_file: Path, out: Path, mirror: str | None, workers: int | None
+) -> None:
+    """Bring DATASET to a folder: download and verify it, or generate it."""
+    from ecgbeats.config import SampleSource
+
+    source = _params(params_file).dataset(dataset)
+    if isinstance(source, SampleSource):
+        from ecgbeats.sources.sample import make_sample
+
+        make_sample(source, out, workers=workers)
+    else:
+        from ecgbeats.sources.physionet import fetch_physionet
+
+        fetch_physionet(source, dataset, out, mirror=mirror or None)
+
+
+@stage.command()
+@click.argument("recipe")
+@params_option
+@folder("--raw", "Dataset folder.")
+@folder("--out", "Folder for the findings and their page.")
+@folder("--docs", "Folder for Great Expectations' Data Docs.")
+@workers_option
+@in_words
+def validate(
+    recipe: str, params_file: Path, raw: Path, out: Path, docs: Path, workers: int | None
+) -> None:
+    """Check the records and beats that RECIPE uses; fail on a critical finding."""
+    from ecgbeats.validation import validate_dataset
+
+    params = _params(params_file)
+    summary = validate_dataset(
+        raw,
+        params.scheme_of(recipe),
+        out,
+        exclude=params.protocol_of(recipe).exclude_records,
+        docs=docs,
+        workers=workers,
+    )
+    summary.raise_if_critical()
+
+
+@stage.command()
+@click.argument("recipe")
+@params_option
+@folder("--raw", "Dataset folder.")
+@folder("--out", "Folder for the images.")
+@workers_option
+@in_words
+def render(recipe: str, params_file: Path, raw: Path, out: Path, workers: int | None) -> None:
+    """Draw the beats of RECIPE as images."""
+    from ecgbeats.imaging.store import render_dataset
+
+    params = _params(params_file)
+    render_dataset(
+        raw,
+        params.recipe(recipe).image,
+        params.scheme_of(recipe),
+        out,
+        exclude=params.protocol_of(recipe).exclude_records,
+        workers=workers,
+    )
+
+
+@stage.command()
+@click.argument("recipe")
+@params_option
+@folder("--images", "Image folder.")
+@folder("--out", "Folder for the split.")
+@folder("--report", "Folder for the findings and their page.")
+@folder("--docs", "Folder for Great Expectations' Data Docs.")
+@in_words
+def split(
+    recipe: str, params_file: Path, images: Path, out: Path, report: Path, docs: Path
+) -> None:
+    """Assign the beats of RECIPE to training, validation and test; fail on a leak."""
+    from ecgbeats.imaging.store import BeatImages
+    from ecgbeats.split import assign_sides, write_split
+    from ecgbeats.validation import validate_split
+
+    params = _params(params_file)
+    protocol = params.protocol_of(recipe)
+    beats = assign_sides(BeatImages.open(images).beats, params.scheme_of(recipe), protocol)
+    summary = validate_split(
+        beats,
+        report,
+        by=protocol.split.by,
+        headline=params.recipe(recipe).evaluate.headline,
+        allowed_patients=protocol.patients_on_both_sides,
+        docs=docs,
+    )
+    summary.raise_if_critical()
+    write_split(out, beats, params.scheme_of(recipe), params.recipe(recipe).evaluate.headline)
+
+
+@stage.command()
+@click.argument("recipe")
+@params_option
+@folder("--images", "Image folder.")
+@folder("--split", "Split folder.")
+@folder("--out", "Folder for the model.")
+@folder("--checkpoints", "Folder for unfinished training.")
+@in_words
+def train(
+    recipe: str, params_file: Path, images: Path, split: Path, out: Path, checkpoints: Path
+) -> None:
+    """Train the model of RECIPE; goes on where a killed training stopped."""
+    from ecgbeats.imaging.store import BeatImages
+    from ecgbeats.split import read_split
+    from ecgbeats.training import make_task
+    from ecgbeats.training import train as train_model
+
+    chosen = _params(params_file).recipe(recipe)
+    sides = read_split(split)
+    task = make_task(BeatImages.open(images), sides.beats, sides.classes, sides.headline)
+    train_model(task, chosen.model, chosen.train, out, checkpoints=checkpoints)
+
+
+@stage.command()
+@click.argument("recipe")
+@params_option
+@folder("--raw", "Dataset folder, for its description.")
+@folder("--images", "Image folder.")
+@folder("--split", "Split folder.")
+@folder("--model", "Model folder.")
+@folder("--predictions", "Folder for the predictions and the golden batch.")
+@folder("--report", "Folder for metrics, plots and page.")
+@in_words
+def evaluate(
+    recipe: str,
+    params_file: Path,
+    raw: Path,
+    images: Path,
+    split: Path,
+    model: Path,
+    predictions: Path,
+    report: Path,
+) -> None:
+    """Measure the model of RECIPE on its test side."""
+    from ecgbeats.datasets import read_manifest
+    from ecgbeats.imaging.store import BeatImages
+    from ecgbeats.inference import Classifier
+    from ecgbeats.split import read_split
+    from ecgbeats.measuring import evaluate_model
+
+    evaluate_model(
+        recipe,
+        read_manifest(raw),
+        BeatImages.open(images),
+        read_split(split),
+        Classifier.load(model),
+        _params(params_file).recipe(recipe).evaluate,
+        predictions=predictions,
+        report=report,
+        model_folder=model,
+    )
+
+
+@stage.command()
+@click.argument("recipe")
+@params_option
+@click.option("--metrics", type=_FILE, required=True, help="The recipe's metrics.json.")
+@folder("--out", "Folder for verdict.json and verdict.md.")
+@in_words
+def verdict(recipe: str, params_file: Path, metrics: Path, out: Path) -> None:
+    """Judge the metrics of RECIPE by its gate; says yes or no and exits 0 either way."""
+    from ecgbeats.files import read_json, write_json, write_text
+    from ecgbeats.gate import judge, verdict_markdown
+
+    measured = read_json(metrics)
+    judged = judge(measured, _params(params_file).protocol_of(recipe).gate)
+    write_text(out / "verdict.md", verdict_markdown(judged, measured))
+    write_json(out / "verdict.json", judged)
+
+
+@click.command("export-images")
+@folder("--images", "Image folder of a recipe, e.g. data/images/mitdb-aami5.")
+@folder("--out", "New folder for the PNGs.")
+@click.option("--labels", required=True, help="Label scheme, e.g. aami5.")
+@click.option("--record", "records", multiple=True, help="Only this record; repeatable.")
+@click.option("--each", type=click.IntRange(1), help="At most so many images a class.")
+@params_option
+@in_words
+def export_images(
+    images: Path,
+    out: Path,
+    labels: str,
+    records: tuple[str, ...],
+    each: int | None,
+    params_file: Path,
+) -> None:
+    """Write class folders of PNGs, as the 2-D-image projects use them."""
+    from ecgbeats.imaging.png import export_pngs
+    from ecgbeats.imaging.store import BeatImages
+
+    scheme = _params(params_file).scheme(labels)
+    counts = export_pngs(BeatImages.open(images), scheme, out, records=records, each=each)
+    click.echo(f"{out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))

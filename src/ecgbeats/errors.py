@@ -1,0 +1,61 @@
+"""Every error that ecgbeats raises on purpose.
+
+EcgbeatsError
+├── ConfigError           params.yaml, a recipe or an argument is not usable
+├── DataError             a recording, annotation or image is not usable
+│   ├── FetchError        a file could not be obtained
+│   │   └── ChecksumError a file was obtained and is not the published one
+│   ├── ValidationFailed  a critical expectation about the data does not hold
+│   └── ImageError        bytes or pixels are not the image that was expected
+├── ContractError         two artefacts that meet do not belong together
+├── GateFailed            the verdict on a model is "no"
+└── ServiceError          DVC, MLflow, Prefect or BentoML did not do its part
+
+A message names the thing, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+
+class EcgbeatsError(Exception):
+    """Base of all; the command line prints it in one line and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class ConfigError(EcgbeatsError):
+    """A parameter, recipe, label scheme or argument is unknown or out of range."""
+
+
+class DataError(EcgbeatsError):
+    """A recording, annotation file or image cannot be used."""
+
+
+class FetchError(DataError):
+    """A file could not be obtained from its source."""
+
+
+class ChecksumError(FetchError):
+    """A file differs from its published checksum."""
+
+
+class ValidationFailed(DataError):
+    """At least one critical expectation about the data does not hold."""
+
+
+class ImageError(DataError):
+    """Bytes are no image, or the image does not fit its spec."""
+
+
+class ContractError(EcgbeatsError):
+    """Images, model and service that meet were not made for each other."""
+
+
+class GateFailed(EcgbeatsError):
+    """The gate rejects the model."""
+
+    exit_code = 1
+
+
+class ServiceError(EcgbeatsError):
+    """An outside system (DVC, MLflow, Prefect, BentoML) failed; its own words follow."""

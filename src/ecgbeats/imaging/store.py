@@ -1,0 +1,175 @@
+"""Beat images on disk: one array a record, one table of beats, one spec."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ecgbeats.beats import windows
+from ecgbeats.datasets import Manifest, RecordEntry, read_manifest
+from ecgbeats.errors import ContractError, DataError
+from ecgbeats.files import folder_written_aside, read_json, sha256_tree, write_json
+from ecgbeats.imaging.render import render
+from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec, spec_from_json
+from ecgbeats.labels import LabelScheme
+from ecgbeats.parallel import parallel_map
+from ecgbeats.records import Recording, read_annotations, read_recording
+
+SPEC, BEATS = "spec.json", "beats.parquet"
+
+# Two beats are twins when all leads agree, sample by sample, this far around R.
+_TWIN_S = 0.25
+
+
+def render_dataset(
+    dataset: Path,
+    spec: WaveformSpec | CompositeSpec,
+    scheme: LabelScheme,
+    out: Path,
+    *,
+    exclude: Collection[str] = (),
+    workers: int | None = None,
+) -> pd.DataFrame:
+    """Draw every beat of `dataset` that `scheme` has a class for into the folder `out`.
+
+    Writes `<record>.npy` (uint8, shape (beats, rows, columns)), `beats.parquet` (one row
+    a beat, in the order of `BeatImages`) and `spec.json`. All or nothing.
+
+    Returns
+    -------
+    DataFrame
+        The table of beats: record, patient, row (index into the record's array), sample,
+        time_s, symbol, window_sha (hash of the raw window around R, all leads).
+
+    Raises
+    ------
+    DataError
+        A record cannot be read, or there is nothing to draw.
+    """
+    manifest = read_manifest(dataset)
+    entries = [entry for entry in manifest.records if entry.record not in set(exclude)]
+    if not entries:
+        raise DataError(f"{dataset}: no record left to render; all are excluded")
+    with folder_written_aside(out) as aside:
+        job = partial(_render_record, Path(dataset), manifest, spec, scheme, aside)
+        tables = parallel_map(
+            job, entries, job="render", name=lambda entry: entry.record, workers=workers
+        )
+        beats = pd.concat(tables, ignore_index=True)
+        if beats.empty:
+            raise DataError(
+                f"{dataset}: expected beats with one of the symbols "
+                f"{' '.join(sorted(scheme.symbols))}; found none"
+            )
+        beats.to_parquet(aside / BEATS, index=False)
+        write_json(aside / SPEC, {"spec_id": spec.spec_id, **spec.model_dump(mode="json")})
+    return beats
+
+
+def _render_record(
+    dataset: Path,
+    manifest: Manifest,
+    spec: WaveformSpec | CompositeSpec,
+    scheme: LabelScheme,
+    out: Path,
+    entry: RecordEntry,
+) -> pd.DataFrame:
+    recording = read_recording(dataset / entry.record)
+    annotations = read_annotations(dataset / entry.record, manifest.annotator).only(scheme.beats)
+    labelled = np.isin(annotations.symbol, sorted(scheme.symbols))
+    # The rhythm needs every beat, also those that have no class here.
+    images = render(recording, annotations.sample, spec)[labelled]
+    np.save(out / f"{entry.record}.npy", images)
+    samples = annotations.sample[labelled]
+    return pd.DataFrame(
+        {
+            "record": entry.record,
+            "patient": entry.patient,
+            "row": np.arange(len(samples)),
+            "sample": samples,
+            "time_s": samples / recording.fs,
+            "symbol": annotations.symbol[labelled].astype(object),
+            "window_sha": _window_hashes(recording, samples),
+        }
+    )
+
+
+def _window_hashes(recording: Recording, samples: np.ndarray) -> list[str]:
+    reach = round(_TWIN_S * recording.fs)
+    return [
+        hashlib.blake2b(window.tobytes(), digest_size=12).hexdigest()
+        for window in windows(recording.signal, samples, reach, reach)
+    ]
+
+
+@dataclass(frozen=True)
+class BeatImages:
+    """Read access to what `render_dataset` wrote; images are mapped, not loaded.
+
+    Attributes
+    ----------
+    spec : WaveformSpec or CompositeSpec
+    beats : DataFrame
+        One row a beat; the row number is the index that `take` wants.
+    """
+
+    folder: Path
+    spec: WaveformSpec | CompositeSpec
+    beats: pd.DataFrame
+    _shards: dict[str, np.ndarray]
+
+    @classmethod
+    def open(cls, folder: Path) -> BeatImages:
+        """Open a folder of images.
+
+        Raises
+        ------
+        DataError
+            It is not such a folder.
+        ContractError
+            Its images were drawn by another version of the renderer, or a shard does not
+            fit its table or spec.
+        """
+        folder = Path(folder)
+        if not (folder / SPEC).is_file() or not (folder / BEATS).is_file():
+            raise DataError(f"{folder}: expected {SPEC} and {BEATS}; run the render stage first")
+        stored = read_json(folder / SPEC)
+        spec_id = stored.pop("spec_id")
+        spec = spec_from_json(stored)
+        if spec.spec_id != spec_id:
+            raise ContractError(
+                f"{folder}: images of spec {spec_id}, this renderer draws {spec.spec_id} "
+                "for the same settings; render again"
+            )
+        beats = pd.read_parquet(folder / BEATS)
+        shards = {}
+        for record, count in beats.groupby("record", sort=False).size().items():
+            shard = np.load(folder / f"{record}.npy", mmap_mode="r")
+            if shard.shape != (count, *spec.shape) or shard.dtype != np.uint8:
+                raise ContractError(
+                    f"{folder}/{record}.npy: expected uint8 {(count, *spec.shape)}, "
+                    f"found {shard.dtype} {shard.shape}"
+                )
+            shards[str(record)] = shard
+        return cls(folder, spec, beats, shards)
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """Images of the beats `index`, in that order: uint8, shape (n, rows, columns)."""
+        index = np.asarray(index)
+        out = np.empty((len(index), *self.spec.shape), np.uint8)
+        records = self.beats["record"].to_numpy()[index]
+        rows = self.beats["row"].to_numpy()[index]
+        for record in np.unique(records):
+            here = np.flatnonzero(records == record)
+            out[here] = self._shards[record][rows[here]]
+        return out
+
+    def digest(self) -> str:
+        """SHA-256 over spec, table and all shards."""
+        return sha256_tree(self.folder)

@@ -1,0 +1,75 @@
+"""The trace of one beat as an image, drawn for many beats at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ecgbeats.beats import choose_lead, condition, rr_intervals
+from ecgbeats.imaging.spec import WaveformSpec
+from ecgbeats.records import Recording
+
+# Points of the trace looked at per column: as many samples as fall on one at usual rates.
+_POINTS = 8
+# Beats drawn at once: the work arrays then stay within a few megabytes, in cache.
+_CHUNK = 256
+
+
+def draw(recording: Recording, samples: np.ndarray, spec: WaveformSpec) -> np.ndarray:
+    """Draw the beats at `samples` (at the recording's own rate).
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, height, width)
+        255 is background, 0 the trace; greys are the share of the pixel that is covered.
+    """
+    signal = condition(recording, choose_lead(recording, spec.lead), spec.fs)
+    centres = np.asarray(samples, float) * (spec.fs / recording.fs)
+    if spec.window == "rr":
+        before, after = rr_intervals(np.asarray(samples), recording.fs)
+        # At least 100 ms on each side, however short the interval.
+        margin = spec.margin_ms / 1000
+        start = centres - np.maximum(before - margin, 0.1) * spec.fs
+        stop = centres + np.maximum(after - margin, 0.1) * spec.fs
+    else:
+        start = centres - spec.before_ms / 1000 * spec.fs
+        stop = centres + spec.after_ms / 1000 * spec.fs
+    images = np.empty((len(centres), spec.height, spec.width), np.uint8)
+    for i in range(0, len(centres), _CHUNK):
+        part = slice(i, i + _CHUNK)
+        images[part] = rasterise(_trace(signal, start[part], stop[part], spec.width), spec)
+    return images
+
+
+def _trace(signal: np.ndarray, start: np.ndarray, stop: np.ndarray, width: int) -> np.ndarray:
+    """The signal between start and stop at evenly spaced points, linearly interpolated."""
+    share = np.linspace(0, 1, width * _POINTS + 1, dtype=np.float32)
+    at = start[:, None] + (stop - start)[:, None] * share
+    np.clip(at, 0, len(signal) - 1, out=at)
+    left = at.astype(np.int64)
+    weight = (at - left).astype(np.float32)
+    right = np.minimum(left + 1, len(signal) - 1)
+    low = signal[left]
+    return np.asarray(low + (signal[right] - low) * weight, np.float32)
+
+
+def rasterise(trace: np.ndarray, spec: WaveformSpec) -> np.ndarray:
+    """Draw traces given in millivolts at `width * 8 + 1` even points.
+
+    A column shows the span from its lowest to its highest value, widened by half the
+    stroke on both sides; a pixel is as dark as the share of it that the span covers.
+    """
+    count = len(trace)
+    scale = spec.height / (spec.high_mv - spec.low_mv)
+    # Row coordinate from the top; the trace stays inside by half a stroke.
+    half = np.float32(spec.stroke / 2)
+    y = np.clip((spec.high_mv - trace) * np.float32(scale), half, spec.height - half)
+    inner = y[:, :-1].reshape(count, spec.width, _POINTS)
+    # The last point of a column is the first of the next: the line has no gaps.
+    border = y[:, _POINTS::_POINTS]
+    top = np.minimum(inner.min(axis=2), border) - half
+    bottom = np.maximum(inner.max(axis=2), border) + half
+    rows = np.arange(spec.height, dtype=np.float32)[None, :, None]
+    covered = np.minimum(bottom[:, None, :], rows + 1)
+    covered -= np.maximum(top[:, None, :], rows)
+    np.clip(covered, 0, 1, out=covered)
+    return np.rint(255 - 255 * covered).astype(np.uint8)

@@ -1,0 +1,158 @@
+"""Which beats train, which stop training, which test: by patient first, all else after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+
+from ecgbeats.config import BeatSplit, PatientSplit, Protocol
+from ecgbeats.errors import ConfigError, DataError
+from ecgbeats.files import folder_written_aside, read_json, write_json
+from ecgbeats.labels import LabelScheme
+
+TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
+
+
+def assign_sides(beats: pd.DataFrame, scheme: LabelScheme, protocol: Protocol) -> pd.DataFrame:
+    """The table of beats with two more columns: label (class name) and side.
+
+    Parameters
+    ----------
+    beats : DataFrame
+        With columns record, patient and symbol, one row a beat.
+
+    Raises
+    ------
+    ConfigError
+        The split names records that are not there.
+    DataError
+        A side would be empty.
+    """
+    encoded = scheme.encode(beats["symbol"].to_numpy())
+    if isinstance(protocol.split, PatientSplit):
+        side = _by_patient(beats, encoded, protocol.split)
+    else:
+        side = _by_beat(encoded, protocol.split)
+    for name in (TRAIN, VALIDATION, TEST):
+        if not (side == name).any():
+            raise DataError(f"split: no beat on the {name} side of {len(beats)} beats")
+    return beats.assign(label=np.array(scheme.names, object)[encoded], side=side)
+
+
+def _by_patient(beats: pd.DataFrame, labels: np.ndarray, split: PatientSplit) -> np.ndarray:
+    records = beats["record"].to_numpy()
+    side = np.full(len(beats), UNUSED, object)
+    if split.test_records:
+        absent = sorted(({*split.test_records, *split.train_records}) - set(records))
+        if absent:
+            raise ConfigError(f"split: records that are not in the data: {', '.join(absent)}")
+        side[np.isin(records, split.test_records)] = TEST
+        trains = np.isin(records, split.train_records) if split.train_records else side != TEST
+        side[trains] = TRAIN
+    else:
+        assert split.test_share is not None
+        everything = np.arange(len(beats))
+        test = _grouped_share(beats, labels, everything, split.test_share, split.seed)
+        side[:] = TRAIN
+        side[test] = TEST
+    training = np.flatnonzero(side == TRAIN)
+    side[_grouped_share(beats, labels, training, split.validation_share, split.seed)] = VALIDATION
+    return side
+
+
+def _grouped_share(
+    beats: pd.DataFrame, labels: np.ndarray, index: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Beats of whole patients, about `share` of `index`, classes balanced as patients allow."""
+    patients = beats["patient"].to_numpy()[index]
+    folds = max(2, round(1 / share))
+    if len(np.unique(patients)) < folds:
+        raise DataError(
+            f"split: a share of {share} needs {folds} patients, got {len(np.unique(patients))}"
+        )
+    # Every fold is a candidate; the best is the one whose classes come nearest to the
+    # share. Rare classes live in few patients: one draw alone often misses them.
+    counts = np.bincount(labels[index])
+    best, best_error = None, np.inf
+    for offset in range(8):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + offset)
+        for _, chosen in splitter.split(index, labels[index], patients):
+            have = np.bincount(labels[index][chosen], minlength=len(counts))[counts > 0]
+            ratio = (have + 1) / (share * counts[counts > 0] + 1)
+            error = float(np.abs(np.log(ratio)).sum())
+            if error < best_error:
+                best, best_error = chosen, error
+    assert best is not None
+    return np.asarray(index[best])
+
+
+def _by_beat(labels: np.ndarray, split: BeatSplit) -> np.ndarray:
+    if split.fold >= split.folds:
+        raise ConfigError(f"split: fold {split.fold} of {split.folds}; folds count from 0")
+    splitter = StratifiedKFold(split.folds, shuffle=True, random_state=split.seed)
+    side = np.full(len(labels), TRAIN, object)
+    rest, test = list(splitter.split(labels, labels))[split.fold]
+    side[test] = TEST
+    counts = np.bincount(labels)
+    # A class too small to be parted stays whole on the training side.
+    parted = rest[counts[labels[rest]] > 20]
+    _, validation = train_test_split(
+        parted,
+        test_size=split.validation_share,
+        stratify=labels[parted],
+        random_state=split.seed,
+    )
+    side[validation] = VALIDATION
+    return side
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split as it is stored: the table of beats with label and side, and the classes."""
+
+    beats: pd.DataFrame
+    classes: tuple[str, ...]
+    headline: tuple[str, ...]
+
+
+def write_split(
+    folder: Path, beats: pd.DataFrame, scheme: LabelScheme, headline: Sequence[str]
+) -> None:
+    """Write split.parquet (one row a beat) and split.json (classes, counts) to `folder`."""
+    counts = pd.crosstab(beats["side"], beats["label"])
+    patients = beats.groupby("side")["patient"].unique()
+    with folder_written_aside(folder) as aside:
+        beats.to_parquet(aside / "split.parquet", index=False)
+        write_json(
+            aside / "split.json",
+            {
+                "classes": list(scheme.names),
+                "headline": list(headline),
+                "beats": {
+                    str(side): {str(k): int(v) for k, v in row.items()}
+                    for side, row in counts.iterrows()
+                },
+                "patients": {str(side): sorted(names) for side, names in patients.items()},
+            },
+        )
+
+
+def read_split(folder: Path) -> Split:
+    """Read what `write_split` wrote.
+
+    Raises
+    ------
+    DataError
+        `folder` holds no split.
+    """
+    folder = Path(folder)
+    if not (folder / "split.json").is_file():
+        raise DataError(f"{folder}: expected split.json; run the split stage first")
+    about = read_json(folder / "split.json")
+    beats = pd.read_parquet(folder / "split.parquet")
+    return Split(beats, tuple(about["classes"]), tuple(about["headline"]))

@@ -1,0 +1,398 @@
+"""Fit a network on the training side; stop by patients that it has not seen.
+
+Each epoch ends with a checkpoint, so a killed training goes on where it was, and gives
+the same weights as one that was not: all chance is drawn from the seed and the epoch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import f1_score, log_loss
+
+from ecgbeats.config import ModelParams, TrainParams
+from ecgbeats.errors import ContractError, DataError
+from ecgbeats.files import (
+    canonical_json,
+    folder_written_aside,
+    read_json,
+    sha256_arrays,
+    sha256_file,
+    sha256_text,
+    write_json,
+    write_text,
+    written_aside,
+)
+from ecgbeats.imaging.store import BeatImages
+from ecgbeats.inference import CARD, KERAS, ONNX, Classifier
+from ecgbeats.models import build_model
+from ecgbeats.progress import say
+from ecgbeats.split import TRAIN, VALIDATION
+
+if TYPE_CHECKING:
+    import keras
+
+HISTORY = "history.csv"
+_STATE = "state.json"
+_PREDICT_BATCH = 1024
+# The served network may differ from the trained one by no more, in probability.
+_ONNX_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt: images, their labels and sides, all in one order."""
+
+    images: BeatImages
+    labels: np.ndarray
+    side: np.ndarray
+    classes: tuple[str, ...]
+    headline: tuple[str, ...]
+
+    def index(self, *sides: str) -> np.ndarray:
+        return np.flatnonzero(np.isin(self.side, sides) & (self.labels >= 0))
+
+
+@dataclass
+class _Progress:
+    """What a checkpoint knows; `history` has one row an epoch over both phases."""
+
+    fingerprint: str
+    history: list[dict[str, Any]] = field(default_factory=list)
+    checkpoint: str | None = None
+    best: str | None = None
+
+    def rows(self, phase: str) -> list[dict[str, Any]]:
+        return [row for row in self.history if row["phase"] == phase]
+
+
+def make_task(
+    images: BeatImages, split: pd.DataFrame, classes: Sequence[str], headline: Sequence[str]
+) -> Task:
+    """Join images and split.
+
+    Raises
+    ------
+    ContractError
+        They are not of the same beats.
+    """
+    ours, theirs = images.beats[["record", "sample"]], split[["record", "sample"]]
+    if not ours.equals(theirs):
+        raise ContractError(
+            f"{images.folder}: the split was made for other beats "
+            f"({len(theirs)} beats, the images have {len(ours)})"
+        )
+    code = {name: i for i, name in enumerate(classes)}
+    labels = split["label"].map(code).fillna(-1).to_numpy(np.int64)
+    return Task(images, labels, split["side"].to_numpy(), tuple(classes), tuple(headline))
+
+
+def train(
+    task: Task,
+    model_params: ModelParams,
+    params: TrainParams,
+    out: Path,
+    *,
+    checkpoints: Path,
+) -> dict[str, Any]:
+    """Train, export and describe a model in the folder `out`.
+
+    Writes model.keras, model.onnx, model.json and history.csv, all or none.
+
+    Parameters
+    ----------
+    checkpoints : Path
+        Where unfinished training is kept between runs; removed when it is done.
+
+    Returns
+    -------
+    dict
+        The content of model.json.
+    """
+    keras = _keras()
+    keras.config.disable_traceback_filtering()
+    if not len(task.index(TRAIN)) or not len(task.index(VALIDATION)):
+        raise DataError("training: no labelled beat on the training or the validation side")
+    fingerprint = sha256_text(
+        canonical_json(
+            {
+                "images": task.images.digest(),
+                "labels": sha256_arrays([task.labels]),
+                "side": sha256_text(",".join(task.side)),
+                "classes": task.classes,
+                "headline": task.headline,
+                "model": model_params.model_dump(mode="json"),
+                "train": params.model_dump(mode="json"),
+                "keras": keras.__version__,
+            }
+        )
+    )
+    state = _resume(checkpoints, fingerprint)
+    model = _fit(task, model_params, params, "select", params.epochs, state, checkpoints)
+    selected = state.rows("select")
+    best = max(range(len(selected)), key=lambda i: selected[i]["validation_macro_f1"])
+    if params.refit:
+        say(f"train: refit on all training patients for {best + 1} epochs")
+        model = _fit(task, model_params, params, "refit", best + 1, state, checkpoints)
+    card = _export(task, model, model_params, state, selected[best], out)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return card
+
+
+def _fit(
+    task: Task,
+    model_params: ModelParams,
+    params: TrainParams,
+    phase: str,
+    epochs: int,
+    state: _Progress,
+    checkpoints: Path,
+) -> keras.Model:
+    """Run one phase to its end, from wherever its checkpoint is; return its model."""
+    keras = _keras()
+    sides = (TRAIN,) if phase == "select" else (TRAIN, VALIDATION)
+    index = task.index(*sides)
+    feed = _feed(task, index, params)
+    done = state.rows(phase)
+    if done:
+        model = keras.saving.load_model(checkpoints / str(state.checkpoint))
+    else:
+        keras.utils.set_random_seed(params.seed)
+        model = build_model(
+            model_params.name, task.images.spec, len(task.classes), **model_params.options
+        )
+        model.compile(
+            optimizer=keras.optimizers.AdamW(params.learning_rate, params.weight_decay),
+            loss="sparse_categorical_crossentropy",
+            weighted_metrics=["accuracy"],
+        )
+    began = time.monotonic()
+    for epoch in range(len(done), epochs):
+        if phase == "select" and _out_of_patience(state.rows(phase), params.patience):
+            break
+        keras.utils.set_random_seed(params.seed + 1000 * (epoch + 1))
+        feed.epoch = epoch
+        model.optimizer.learning_rate = _learning_rate(params.learning_rate, epoch, epochs)
+        fitted = model.fit(feed, epochs=1, verbose=0, shuffle=False)
+        row = {
+            "phase": phase,
+            "epoch": epoch + 1,
+            "loss": round(float(fitted.history["loss"][0]), 6),
+            "accuracy": round(float(fitted.history["accuracy"][0]), 6),
+        }
+        if phase == "select":
+            row |= _validate(task, model)
+        state.history.append(row)
+        _save(model, state, checkpoints, phase, epoch)
+        left = (time.monotonic() - began) / (epoch + 1 - len(done)) * (epochs - epoch - 1)
+        figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
+        say(f"train: {phase}, epoch {epoch + 1}/{epochs}: {figures}; at most {left:.0f} s left")
+    if phase == "select" and not params.refit:
+        model = keras.saving.load_model(checkpoints / str(state.best))
+    return model
+
+
+def _feed(task: Task, index: np.ndarray, params: TrainParams) -> Any:
+    """Batches in a new order each epoch, drawn from seed and epoch alone."""
+    keras = _keras()
+    weight = class_weights(task.labels[index], len(task.classes), params.class_balance)
+
+    class Feed(keras.utils.PyDataset):  # type: ignore[misc]
+        epoch = 0
+
+        def __len__(self) -> int:
+            return -(-len(index) // params.batch)
+
+        def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            if self._order_of != self.epoch:
+                rng = np.random.default_rng([params.seed, self.epoch])
+                self._order, self._order_of = rng.permutation(index), self.epoch
+            part = self._order[i * params.batch : (i + 1) * params.batch]
+            labels = task.labels[part]
+            return _as_input(task.images.take(part)), labels, weight[labels]
+
+        _order: np.ndarray = index
+        _order_of = -1
+
+    return Feed()
+
+
+def class_weights(labels: np.ndarray, classes: int, balance: float) -> np.ndarray:
+    """Weight of each class, (1 / share) ** balance, scaled so that the mean beat weighs one."""
+    share = np.bincount(labels, minlength=classes) / len(labels)
+    weight = np.where(share > 0, np.maximum(share, 1e-12) ** -balance, 0.0)
+    return np.asarray(weight / (weight * share).sum(), np.float32)
+
+
+def _as_input(images: np.ndarray) -> np.ndarray:
+    return images[..., None].astype(np.float32)
+
+
+def _learning_rate(peak: float, epoch: int, epochs: int) -> float:
+    """Half a cosine from the peak to a hundredth of it."""
+    share = epoch / max(epochs - 1, 1)
+    return float(peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * share))))
+
+
+def _out_of_patience(rows: list[dict[str, Any]], patience: int) -> bool:
+    scores = [row["validation_macro_f1"] for row in rows]
+    return bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= patience
+
+
+def _validate(task: Task, model: keras.Model) -> dict[str, float]:
+    index = task.index(VALIDATION)
+    probabilities = _predict(task, model, index)
+    labels = task.labels[index]
+    wanted = [task.classes.index(name) for name in task.headline]
+    # A class that no validation patient has says nothing about the model.
+    wanted = [k for k in wanted if (labels == k).any()]
+    score = f1_score(
+        labels, probabilities.argmax(axis=1), labels=wanted, average="macro", zero_division=0
+    )
+    loss = log_loss(labels, probabilities.astype(float), labels=range(len(task.classes)))
+    return {
+        "validation_loss": round(float(loss), 6),
+        "validation_macro_f1": round(float(score), 6),
+    }
+
+
+def _predict(task: Task, model: keras.Model, index: np.ndarray) -> np.ndarray:
+    out = []
+    for i in range(0, len(index), _PREDICT_BATCH):
+        images = _as_input(task.images.take(index[i : i + _PREDICT_BATCH]))
+        out.append(np.asarray(model.predict_on_batch(images)))
+    probabilities = np.concatenate(out)
+    return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
+
+
+def _resume(checkpoints: Path, fingerprint: str) -> _Progress:
+    """The state of an unfinished training of just this task, else a new one."""
+    path = checkpoints / _STATE
+    if path.is_file():
+        stored = read_json(path)
+        if stored["fingerprint"] == fingerprint:
+            say(f"train: going on after {len(stored['history'])} epochs")
+            return _Progress(**stored)
+        shutil.rmtree(checkpoints)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    return _Progress(fingerprint)
+
+
+def _save(
+    model: keras.Model, state: _Progress, checkpoints: Path, phase: str, epoch: int
+) -> None:
+    """Write the model, then the state that names it, then drop what no state names."""
+    name = f"{phase}-{epoch + 1:03d}.keras"
+    with written_aside(checkpoints / name) as aside:
+        model.save(aside)
+    state.checkpoint = name
+    if phase == "select":
+        scores = [row["validation_macro_f1"] for row in state.rows(phase)]
+        if int(np.argmax(scores)) == len(scores) - 1:
+            state.best = name
+    write_json(checkpoints / _STATE, vars(state))
+    write_text(checkpoints / HISTORY, pd.DataFrame(state.history).to_csv(index=False))
+    for path in checkpoints.glob("*.keras"):
+        if path.name not in (state.checkpoint, state.best):
+            path.unlink()
+
+
+def _export(
+    task: Task,
+    model: keras.Model,
+    model_params: ModelParams,
+    state: _Progress,
+    best: dict[str, Any],
+    out: Path,
+) -> dict[str, Any]:
+    keras = _keras()
+    spec = task.images.spec
+    with folder_written_aside(out) as aside:
+        # Without its optimizer: what is kept is the network.
+        kept = keras.models.clone_model(model)
+        kept.set_weights(model.get_weights())
+        save_keras(kept, aside / KERAS)
+        # Keras wants to know the network's graph: one call traces it.
+        kept(np.zeros((1, *spec.shape, 1), np.float32))
+        kept.export(aside / ONNX, format="onnx", verbose=False)
+        card = {
+            "schema": 1,
+            "classes": list(task.classes),
+            "spec_id": spec.spec_id,
+            "image": spec.model_dump(mode="json"),
+            "model": model_params.model_dump(mode="json"),
+            "parameters": kept.count_params(),
+            "weights_sha256": sha256_arrays(kept.get_weights()),
+            "onnx_sha256": sha256_file(aside / ONNX),
+            "training": {
+                "fingerprint": state.fingerprint,
+                "keras": keras.__version__,
+                "backend": keras.backend.backend(),
+                "best_epoch": best["epoch"],
+                "validation_macro_f1": best["validation_macro_f1"],
+                "epochs_run": len(state.history),
+                "beats": {side: len(task.index(side)) for side in (TRAIN, VALIDATION)},
+            },
+        }
+        write_json(aside / CARD, card)
+        write_text(aside / HISTORY, pd.DataFrame(state.history).to_csv(index=False))
+        _check_onnx(task, kept, aside)
+    return card
+
+
+def _check_onnx(task: Task, model: keras.Model, folder: Path) -> None:
+    """The network that will be served must answer as the trained one does."""
+    index = task.index(VALIDATION)
+    index = index[np.linspace(0, len(index) - 1, min(256, len(index))).astype(int)]
+    images = task.images.take(index)
+    served = Classifier.load(folder).predict(images)
+    trained = np.asarray(model.predict_on_batch(_as_input(images)))
+    apart = float(np.abs(served - trained).max())
+    if not apart <= _ONNX_TOLERANCE:
+        raise ContractError(
+            f"ONNX and Keras differ by {apart:.1e} in probability; "
+            f"expected at most {_ONNX_TOLERANCE:.0e}"
+        )
+
+
+def save_keras(model: keras.Model, path: Path) -> None:
+    """Save `model` so that equal models give equal bytes.
+
+    Keras stamps the time into the archive and its metadata; both are set to a constant.
+    """
+    buffer = io.BytesIO()
+    with written_aside(path) as aside:
+        model.save(aside)
+        with zipfile.ZipFile(aside) as source, zipfile.ZipFile(buffer, "w") as target:
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name == "metadata.json":
+                    metadata = json.loads(content)
+                    metadata["date_saved"] = "1980-01-01@00:00:00"
+                    content = json.dumps(metadata).encode()
+                target.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+        aside.write_bytes(buffer.getvalue())
+
+
+def _keras() -> Any:
+    """Keras, quiet and deterministic; imported late, since it takes seconds."""
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    return keras
