@@ -56,7 +56,7 @@ def condition(recording: Recording, lead: int, fs: float) -> np.ndarray:
         ratio = Fraction(fs / recording.fs).limit_denominator(1000)
         # Padding by the edge value: zeros would put a step at both ends.
         signal = resample_poly(signal, ratio.numerator, ratio.denominator, padtype="line")
-    return (signal - baseline(signal, fs)).astype(np.float32)
+    return np.asarray(signal - baseline(signal, fs), np.float32)
 
 
 def baseline(signal: np.ndarray, fs: float) -> np.ndarray:
@@ -69,7 +69,7 @@ def baseline(signal: np.ndarray, fs: float) -> np.ndarray:
     for seconds in (_QRS_MEDIAN_S, _T_MEDIAN_S):
         coarse = median_filter(coarse, round(seconds * rate) | 1, mode="nearest")
     centres = np.arange(len(coarse)) * step + (step - 1) / 2
-    return np.interp(np.arange(len(signal)), centres, coarse).astype(np.float32)
+    return np.asarray(np.interp(np.arange(len(signal)), centres, coarse), np.float32)
 
 
 def windows(signal: np.ndarray, centres: np.ndarray, before: int, after: int) -> np.ndarray:
@@ -128,4 +128,4 @@ def rhythm(samples: np.ndarray, fs: float) -> np.ndarray:
     local = np.where(index > 0, (total[index] - total[first]) / count, mean)
     previous = np.concatenate([[before[0]], before[:-1]])
     columns = [before / mean, after / mean, before / local, before / previous, local / mean]
-    return np.log(np.stack(columns, axis=1)).astype(np.float32)
+    return np.asarray(np.log(np.stack(columns, axis=1)), np.float32)

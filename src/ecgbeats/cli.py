@@ -219,8 +219,8 @@ def evaluate(
     from ecgbeats.datasets import read_manifest
     from ecgbeats.imaging.store import BeatImages
     from ecgbeats.inference import Classifier
-    from ecgbeats.split import read_split
     from ecgbeats.measuring import evaluate_model
+    from ecgbeats.split import read_split
 
     evaluate_model(
         recipe,
@@ -269,7 +269,7 @@ def export_images(
     params_file: Path,
 ) -> None:
     """Write class folders of PNGs, as the 2-D-image projects use them."""
-    from ecgbeats.imaging.png import export_pngs
+    from ecgbeats.imaging.sheets import export_pngs
     from ecgbeats.imaging.store import BeatImages
 
     scheme = _params(params_file).scheme(labels)

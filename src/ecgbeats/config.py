@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ecgbeats.errors import ConfigError
 from ecgbeats.imaging.spec import ImageSpec
 from ecgbeats.labels import LabelScheme
+
+Value = TypeVar("Value")
 
 
 class Section(BaseModel):
@@ -208,7 +210,7 @@ def _known(where: str, name: str, among: Any) -> None:
         raise ValueError(f"{where}: expected one of {', '.join(among)}; got {name!r}")
 
 
-def _pick(kind: str, name: str, among: Mapping[str, Any]) -> Any:
+def _pick(kind: str, name: str, among: Mapping[str, Value]) -> Value:
     if name not in among:
         raise ConfigError(f"{kind}: expected one of {', '.join(among)}; got {name!r}")
     return among[name]

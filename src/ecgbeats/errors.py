@@ -44,7 +44,21 @@ class ValidationFailed(DataError):
 
 
 class ImageError(DataError):
-    """Bytes are no image, or the image does not fit its spec."""
+    """Bytes are no image, or the image does not fit its spec.
+
+    Attributes
+    ----------
+    code : str
+        A stable word for programs, e.g. "damaged_image".
+    expected, got : str
+    """
+
+    def __init__(self, code: str, expected: str, got: str) -> None:
+        super().__init__(code, expected, got)
+        self.code, self.expected, self.got = code, expected, got
+
+    def __str__(self) -> str:
+        return f"{self.code}: expected {self.expected}, got {self.got}"
 
 
 class ContractError(EcgbeatsError):

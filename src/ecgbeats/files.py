@@ -27,7 +27,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield aside
-        with open(aside, "rb") as handle:
+        with aside.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(aside, path)
     finally:
@@ -78,7 +78,7 @@ def sha256_text(text: str) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    with open(path, "rb") as handle:
+    with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -108,7 +108,7 @@ def evaluate_model(
             figures,
             history=pd.read_csv(model_folder / HISTORY),
             images=lambda rows: images.take(index[rows]),
-            sheets=class_sheets(images, split),
+            sheets=class_sheets(images, split.beats["label"].to_numpy(), split.classes),
             verdict_link="verdict.md",
         )
     for path in sorted((report / ".evaluation").iterdir()):

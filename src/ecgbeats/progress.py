@@ -33,7 +33,11 @@ class Progress:
             return
         self._last = now
         left = (now - self._start) / self.done * (self.total - self.done)
-        still = f", {_clock(left)} left" if self.done < self.total else f", {_clock(now - self._start)} in all"
+        still = (
+            f", {_clock(left)} left"
+            if self.done < self.total
+            else f", {_clock(now - self._start)} in all"
+        )
         line = f"{self.job}: {self.done}/{self.total} ({item}){still}"
         end = "\n" if self.done == self.total or not self._live else "\r"
         print(f"\x1b[2K{line}" if self._live else line, end=end, file=sys.stderr, flush=True)

@@ -93,6 +93,11 @@ def read_recording(path: Path) -> Recording:
     digital = record.d_signal
     if digital is None or digital.size == 0:
         raise DataError(f"record {path.name}: expected signals, the header names none")
+    if record.adc_res is None or record.adc_zero is None:
+        raise DataError(
+            f"record {path.name}: expected a record of one segment, the header names several; "
+            "join them first (WFDB: xform)"
+        )
     units = [(unit or "mV") for unit in record.units]
     unknown = [unit for unit in units if unit.lower() not in _MILLIVOLTS]
     if unknown:

@@ -6,11 +6,8 @@ the same weights as one that was not: all chance is drawn from the seed and the 
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ from sklearn.metrics import f1_score, log_loss
 
 from ecgbeats.config import ModelParams, TrainParams
 from ecgbeats.errors import ContractError, DataError
+from ecgbeats.export import save_keras, save_onnx
 from ecgbeats.files import (
     canonical_json,
     folder_written_aside,
@@ -160,9 +158,12 @@ def _fit(
 ) -> keras.Model:
     """Run one phase to its end, from wherever its checkpoint is; return its model."""
     keras = _keras()
+    from ecgbeats.feed import Feed
+
     sides = (TRAIN,) if phase == "select" else (TRAIN, VALIDATION)
     index = task.index(*sides)
-    feed = _feed(task, index, params)
+    weight = class_weights(task.labels[index], len(task.classes), params.class_balance)
+    feed = Feed(task.images, task.labels, index, weight, batch=params.batch, seed=params.seed)
     done = state.rows(phase)
     if done:
         model = keras.saving.load_model(checkpoints / str(state.checkpoint))
@@ -180,8 +181,8 @@ def _fit(
     for epoch in range(len(done), epochs):
         if phase == "select" and _out_of_patience(state.rows(phase), params.patience):
             break
-        keras.utils.set_random_seed(params.seed + 1000 * (epoch + 1))
-        feed.epoch = epoch
+        _reseed(model, params.seed, epoch)
+        feed.start_epoch(epoch)
         model.optimizer.learning_rate = _learning_rate(params.learning_rate, epoch, epochs)
         fitted = model.fit(feed, epochs=1, verbose=0, shuffle=False)
         row = {
@@ -202,29 +203,11 @@ def _fit(
     return model
 
 
-def _feed(task: Task, index: np.ndarray, params: TrainParams) -> Any:
-    """Batches in a new order each epoch, drawn from seed and epoch alone."""
-    keras = _keras()
-    weight = class_weights(task.labels[index], len(task.classes), params.class_balance)
-
-    class Feed(keras.utils.PyDataset):  # type: ignore[misc]
-        epoch = 0
-
-        def __len__(self) -> int:
-            return -(-len(index) // params.batch)
-
-        def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            if self._order_of != self.epoch:
-                rng = np.random.default_rng([params.seed, self.epoch])
-                self._order, self._order_of = rng.permutation(index), self.epoch
-            part = self._order[i * params.batch : (i + 1) * params.batch]
-            labels = task.labels[part]
-            return _as_input(task.images.take(part)), labels, weight[labels]
-
-        _order: np.ndarray = index
-        _order_of = -1
-
-    return Feed()
+def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Set the state of the model's random layers; checkpoints do not keep it."""
+    states = [v for v in model.variables if "seed_generator_state" in v.path]
+    for i, state in enumerate(states):
+        state.assign(np.random.SeedSequence([seed, epoch, i]).generate_state(2))
 
 
 def class_weights(labels: np.ndarray, classes: int, balance: float) -> np.ndarray:
@@ -232,10 +215,6 @@ def class_weights(labels: np.ndarray, classes: int, balance: float) -> np.ndarra
     share = np.bincount(labels, minlength=classes) / len(labels)
     weight = np.where(share > 0, np.maximum(share, 1e-12) ** -balance, 0.0)
     return np.asarray(weight / (weight * share).sum(), np.float32)
-
-
-def _as_input(images: np.ndarray) -> np.ndarray:
-    return images[..., None].astype(np.float32)
 
 
 def _learning_rate(peak: float, epoch: int, epochs: int) -> float:
@@ -259,7 +238,7 @@ def _validate(task: Task, model: keras.Model) -> dict[str, float]:
     score = f1_score(
         labels, probabilities.argmax(axis=1), labels=wanted, average="macro", zero_division=0
     )
-    loss = log_loss(labels, probabilities.astype(float), labels=range(len(task.classes)))
+    loss = log_loss(labels, probabilities, labels=range(len(task.classes)))
     return {
         "validation_loss": round(float(loss), 6),
         "validation_macro_f1": round(float(score), 6),
@@ -267,11 +246,14 @@ def _validate(task: Task, model: keras.Model) -> dict[str, float]:
 
 
 def _predict(task: Task, model: keras.Model, index: np.ndarray) -> np.ndarray:
+    from ecgbeats.feed import as_input
+
     out = []
     for i in range(0, len(index), _PREDICT_BATCH):
-        images = _as_input(task.images.take(index[i : i + _PREDICT_BATCH]))
+        images = as_input(task.images.take(index[i : i + _PREDICT_BATCH]))
         out.append(np.asarray(model.predict_on_batch(images)))
-    probabilities = np.concatenate(out)
+    # In double precision, where a row's sum is one.
+    probabilities = np.concatenate(out).astype(np.float64)
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
@@ -288,9 +270,7 @@ def _resume(checkpoints: Path, fingerprint: str) -> _Progress:
     return _Progress(fingerprint)
 
 
-def _save(
-    model: keras.Model, state: _Progress, checkpoints: Path, phase: str, epoch: int
-) -> None:
+def _save(model: keras.Model, state: _Progress, checkpoints: Path, phase: str, epoch: int) -> None:
     """Write the model, then the state that names it, then drop what no state names."""
     name = f"{phase}-{epoch + 1:03d}.keras"
     with written_aside(checkpoints / name) as aside:
@@ -318,13 +298,14 @@ def _export(
     keras = _keras()
     spec = task.images.spec
     with folder_written_aside(out) as aside:
-        # Without its optimizer: what is kept is the network.
-        kept = keras.models.clone_model(model)
+        # Built anew, without optimizer: what is kept is the network, and the names that
+        # Keras counts up with each model of a process are the same in each export.
+        keras.backend.clear_session()
+        kept = build_model(model_params.name, spec, len(task.classes), **model_params.options)
         kept.set_weights(model.get_weights())
+        _reseed(kept, 0, 0)
         save_keras(kept, aside / KERAS)
-        # Keras wants to know the network's graph: one call traces it.
-        kept(np.zeros((1, *spec.shape, 1), np.float32))
-        kept.export(aside / ONNX, format="onnx", verbose=False)
+        save_onnx(kept, aside / ONNX)
         card = {
             "schema": 1,
             "classes": list(task.classes),
@@ -352,11 +333,13 @@ def _export(
 
 def _check_onnx(task: Task, model: keras.Model, folder: Path) -> None:
     """The network that will be served must answer as the trained one does."""
+    from ecgbeats.feed import as_input
+
     index = task.index(VALIDATION)
     index = index[np.linspace(0, len(index) - 1, min(256, len(index))).astype(int)]
     images = task.images.take(index)
     served = Classifier.load(folder).predict(images)
-    trained = np.asarray(model.predict_on_batch(_as_input(images)))
+    trained = np.asarray(model.predict_on_batch(as_input(images)))
     apart = float(np.abs(served - trained).max())
     if not apart <= _ONNX_TOLERANCE:
         raise ContractError(
@@ -365,30 +348,11 @@ def _check_onnx(task: Task, model: keras.Model, folder: Path) -> None:
         )
 
 
-def save_keras(model: keras.Model, path: Path) -> None:
-    """Save `model` so that equal models give equal bytes.
-
-    Keras stamps the time into the archive and its metadata; both are set to a constant.
-    """
-    buffer = io.BytesIO()
-    with written_aside(path) as aside:
-        model.save(aside)
-        with zipfile.ZipFile(aside) as source, zipfile.ZipFile(buffer, "w") as target:
-            for name in sorted(source.namelist()):
-                content = source.read(name)
-                if name == "metadata.json":
-                    metadata = json.loads(content)
-                    metadata["date_saved"] = "1980-01-01@00:00:00"
-                    content = json.dumps(metadata).encode()
-                target.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
-        aside.write_bytes(buffer.getvalue())
-
-
 def _keras() -> Any:
     """Keras, quiet and deterministic; imported late, since it takes seconds."""
     import os
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
     if keras.backend.backend() == "tensorflow":

@@ -70,7 +70,7 @@ def strip(values: np.ndarray, spec: CompositeSpec) -> np.ndarray:
 
 def _grey(values: np.ndarray) -> np.ndarray:
     """Values in -1..1 as grey levels 1..255, zero as 128."""
-    return np.rint(128 + 127 * values).astype(np.uint8)
+    return np.asarray(np.rint(128 + 127 * values), np.uint8)
 
 
 def _r_amplitude(signal: np.ndarray, centres: np.ndarray, fs: float) -> np.float32:

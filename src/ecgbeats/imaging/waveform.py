@@ -72,4 +72,4 @@ def rasterise(trace: np.ndarray, spec: WaveformSpec) -> np.ndarray:
     covered = np.minimum(bottom[:, None, :], rows + 1)
     covered -= np.maximum(top[:, None, :], rows)
     np.clip(covered, 0, 1, out=covered)
-    return np.rint(255 - 255 * covered).astype(np.uint8)
+    return np.asarray(np.rint(255 - 255 * covered), np.uint8)

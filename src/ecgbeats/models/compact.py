@@ -38,14 +38,17 @@ def build(
         x = layers.ReLU(name=f"relu{i + 1}")(x)
         x = layers.MaxPooling2D(2, name=f"pool{i + 1}")(x)
     x = layers.AveragePooling2D(2, name="pool")(x)
-    x = layers.Flatten(name="shape")(x)
     x = layers.Dropout(dropout, name="drop1")(x)
-    x = layers.Dense(dense, activation="relu", name="dense1")(x)
+    # Dense layers as convolutions: flattening would put the batch size into the graph, and
+    # the exporter then writes the same network now one way, now another.
+    x = layers.Conv2D(dense, x.shape[1:3], activation="relu", name="dense1")(x)
     if rhythm is not None:
         x = layers.Concatenate(name="with_rhythm")([x, rhythm])
-        x = layers.Dense(dense, activation="relu", name="dense2")(x)
+        x = layers.Conv2D(dense, 1, activation="relu", name="dense2")(x)
     x = layers.Dropout(dropout, name="drop2")(x)
-    return keras.Model(image, layers.Dense(classes, activation="softmax", name="label")(x))
+    x = layers.Conv2D(classes, 1, name="logits")(x)
+    x = layers.GlobalAveragePooling2D(name="flat")(x)
+    return keras.Model(image, layers.Softmax(name="label")(x), name="compact")
 
 
 def _panels(plane: keras.KerasTensor, spec: CompositeSpec) -> keras.KerasTensor:
@@ -60,11 +63,13 @@ def _panels(plane: keras.KerasTensor, spec: CompositeSpec) -> keras.KerasTensor:
 
 
 def _rhythm(plane: keras.KerasTensor, spec: CompositeSpec) -> keras.KerasTensor:
-    """The strip's grey levels: one value per block."""
+    """The strip's grey levels, one value per block, as channels of one pixel."""
     block = spec.width // len(RHYTHM)
     unused = spec.width - block * len(RHYTHM)
     top = len(spec.panels) * spec.panel_height
     strip = layers.Cropping2D(((top, 0), (0, unused)), name="strip")(plane)
     blocks = layers.AveragePooling2D((spec.strip_height, block), name="blocks")(strip)
     # Small deviations matter: a beat 10 % early is at 0.13 of the scale.
-    return layers.Rescaling(3.0, name="rhythm_scale")(layers.Flatten(name="rhythm")(blocks))
+    return layers.Rescaling(3.0, name="rhythm_scale")(
+        layers.Permute((1, 3, 2), name="rhythm")(blocks)
+    )

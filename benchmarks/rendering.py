@@ -1,0 +1,91 @@
+"""Images of beats per second: one matplotlib figure a beat, as is usual, and ours.
+
+Both sides draw the same beats of a synthetic recording in one run, on one core, in
+turn; the ratio of the medians over rounds is what counts. Run: make benchmark
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from ecgbeats.beats import choose_lead, condition, rr_intervals
+from ecgbeats.config import SampleSource
+from ecgbeats.imaging.render import render
+from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
+from ecgbeats.records import BEAT_SYMBOLS, Recording, read_annotations, read_recording
+from ecgbeats.sources.sample import make_sample
+
+ROUNDS = 5
+FIGURES = 24
+
+
+def usual_way(recording: Recording, samples: np.ndarray, spec: WaveformSpec) -> np.ndarray:
+    """A figure per beat, saved as PNG, read back, made grey and scaled down."""
+    signal = condition(recording, choose_lead(recording, spec.lead), spec.fs)
+    before, after = rr_intervals(samples, recording.fs)
+    images = []
+    for at, left, right in zip(samples, before, after, strict=True):
+        start = max(int(at - left * recording.fs), 0)
+        figure = Figure(figsize=(1.92, 1.28), dpi=100, frameon=False)
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.plot(signal[start : int(at + right * recording.fs)], color="black", linewidth=1)
+        axes.set_ylim(spec.low_mv, spec.high_mv)
+        axes.axis("off")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        picture = Image.open(buffer).convert("L").resize((spec.width, spec.height))
+        images.append(np.asarray(picture))
+    return np.stack(images)
+
+
+def rate(draw: Callable[[], np.ndarray]) -> float:
+    began = time.perf_counter()
+    count = len(draw())
+    return count / (time.perf_counter() - began)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        params = SampleSource(source="sample", patients=4, minutes=30, fs=360, seed=1)
+        make_sample(params, Path(scratch), workers=1)
+        path = Path(scratch) / "s001"
+        recording = read_recording(path)
+        samples = read_annotations(path).only(BEAT_SYMBOLS).sample
+    waveform = WaveformSpec(representation="waveform")
+    composite = CompositeSpec(representation="composite")
+    sides: dict[str, Callable[[], np.ndarray]] = {
+        "a figure per beat": lambda: usual_way(recording, samples[1 : FIGURES + 1], waveform),
+        "ours, waveform": lambda: render(recording, samples, waveform),
+        "ours, composite": lambda: render(recording, samples, composite),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    with threadpool_limits(1):
+        for draw in sides.values():
+            draw()
+        for _ in range(ROUNDS):
+            for name, draw in sides.items():
+                rates[name].append(rate(draw))
+    usual = statistics.median(rates["a figure per beat"])
+    print(f"{len(samples)} beats of a 30 minute recording, one core, median of {ROUNDS} rounds")
+    for name, values in rates.items():
+        middle = statistics.median(values)
+        print(
+            f"{name:<18} {middle:>10.0f} images/s  "
+            f"({min(values):.0f} to {max(values):.0f})  {middle / usual:>7.0f} x"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A trained network as files: equal networks give equal bytes, so that hashes can be compared."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ecgbeats.files import written_aside
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+
+def save_keras(model: keras.Model, path: Path) -> None:
+    """Save `model` so that equal models give equal bytes.
+
+    Keras puts the time into the archive and its metadata, and addresses of objects into
+    the network's description; times become a constant, addresses are counted from one.
+    """
+    buffer = io.BytesIO()
+    with written_aside(path) as aside:
+        model.save(aside)
+        with zipfile.ZipFile(aside) as source, zipfile.ZipFile(buffer, "w") as target:
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name == "metadata.json":
+                    metadata = json.loads(content)
+                    metadata["date_saved"] = "1980-01-01@00:00:00"
+                    content = json.dumps(metadata).encode()
+                elif name == "config.json":
+                    content = json.dumps(_renumbered(json.loads(content), {})).encode()
+                target.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+        aside.write_bytes(buffer.getvalue())
+
+
+def _renumbered(value: Any, seen: dict[int, int]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: seen.setdefault(item, len(seen) + 1)
+            if key == "shared_object_id"
+            else _renumbered(item, seen)
+            for key, item in value.items()
+        }
+    return [_renumbered(item, seen) for item in value] if isinstance(value, list) else value
+
+
+def save_onnx(model: keras.Model, path: Path) -> None:
+    """Export `model` for ONNX Runtime so that equal models give equal bytes."""
+    import onnx
+
+    # Keras exports a network whose graph it has seen: one call traces it.
+    model(np.zeros((1, *model.input_shape[1:]), np.float32))
+    with written_aside(path) as aside:
+        with warnings.catch_warnings():
+            # Keras' own use of a NumPy name that is going away.
+            warnings.simplefilter("ignore", FutureWarning)
+            model.export(aside, format="onnx", verbose=False)
+        network = onnx.load(aside)
+        _canonical(network.graph)
+        onnx.checker.check_model(network)
+        aside.write_bytes(network.SerializeToString(deterministic=True))
+
+
+def _canonical(graph: onnx.GraphProto) -> None:
+    """Order and name nodes and constants by the structure of the graph alone.
+
+    tf2onnx does so by counters and sets of the process, so that two exports of one
+    network differ. Here both follow the way from the output back to the inputs.
+    """
+    maker = {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    outer = {value.name for value in (*graph.input, *graph.output)}
+    names: dict[str, str] = {}
+    nodes: list[Any] = []
+    tensors: list[Any] = []
+
+    def visit(name: str) -> None:
+        if not name or name in names or (name in outer and name not in maker):
+            return
+        if name in constants:
+            names[name] = f"constant_{len(tensors)}"
+            tensors.append(constants[name])
+            return
+        node = maker[name]
+        for needed in node.input:
+            visit(needed)
+        for k, made in enumerate(node.output):
+            names[made] = made if made in outer else f"{node.op_type}_{len(nodes)}_{k}"
+        nodes.append(node)
+
+    for output in graph.output:
+        visit(output.name)
+    for k, node in enumerate(nodes):
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+        node.name = f"{node.op_type}_{k}"
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    graph.doc_string = ""
+    for tensor in tensors:
+        tensor.name = names[tensor.name]
+    ordered, kept = list(nodes), list(tensors)
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(ordered)
+    graph.initializer.extend(kept)

@@ -1,0 +1,55 @@
+"""Batches for training. Imports Keras, so only training imports this module."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from ecgbeats.imaging.store import BeatImages
+
+
+class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type information
+    """Weighted batches in a new order each epoch, drawn from seed and epoch alone.
+
+    Parameters
+    ----------
+    images : BeatImages
+    labels : ndarray of int, shape (beats,)
+        Class index of every beat of `images`.
+    index : ndarray of int
+        The beats to train on.
+    weight : ndarray of float32, shape (classes,)
+        Weight of a beat by its class.
+    """
+
+    def __init__(
+        self,
+        images: BeatImages,
+        labels: np.ndarray,
+        index: np.ndarray,
+        weight: np.ndarray,
+        *,
+        batch: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self._images, self._labels, self._index, self._weight = images, labels, index, weight
+        self._batch, self._seed = batch, seed
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the order of the beats in `epoch`."""
+        self._order = np.random.default_rng([self._seed, epoch]).permutation(self._index)
+
+    def __len__(self) -> int:
+        return -(-len(self._index) // self._batch)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        part = self._order[i * self._batch : (i + 1) * self._batch]
+        labels = self._labels[part]
+        return as_input(self._images.take(part)), labels, self._weight[labels]
+
+
+def as_input(images: np.ndarray) -> np.ndarray:
+    """Images, uint8 (n, rows, columns), as networks take them: float32, one channel."""
+    return np.asarray(images[..., None], np.float32)

@@ -1,0 +1,63 @@
+"""A model folder that needs no training: one matrix and a softmax over 16 x 16 pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ecgbeats.files import sha256_arrays, sha256_file, write_json
+from ecgbeats.golden import Golden, write_golden
+from ecgbeats.imaging.spec import WaveformSpec
+from ecgbeats.inference import CARD, ONNX, Classifier
+
+CLASSES = ("N", "S", "V")
+SPEC = WaveformSpec(representation="waveform", height=16, width=16)
+
+
+def write_tiny_model(folder: Path, *, seed: int = 0) -> Classifier:
+    """Write model.json and model.onnx to `folder`; return the model, loaded."""
+    rng = np.random.default_rng(seed)
+    rows, columns = SPEC.shape
+    weights = rng.normal(0, 0.002, (rows * columns, len(CLASSES))).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], ["probabilities"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", rows, columns, 1])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(CLASSES)])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    folder.mkdir(parents=True)
+    onnx.save(model, folder / ONNX)
+    card = {
+        "schema": 1,
+        "classes": list(CLASSES),
+        "spec_id": SPEC.spec_id,
+        "image": SPEC.model_dump(mode="json"),
+        "model": {"name": "tiny", "options": {}},
+        "parameters": int(weights.size),
+        "weights_sha256": sha256_arrays([weights]),
+        "onnx_sha256": sha256_file(folder / ONNX),
+    }
+    write_json(folder / CARD, card)
+    return Classifier.load(folder)
+
+
+def random_images(count: int, *, seed: int = 0) -> np.ndarray:
+    """Images for it, uint8 (count, 16, 16)."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *SPEC.shape), dtype=np.uint8)
+
+
+def write_tiny_golden(path: Path, classifier: Classifier, *, count: int = 5) -> Golden:
+    """Write, and return, what `classifier` answers to some images."""
+    images = random_images(count)
+    golden = Golden(images, classifier.predict(images), classifier.classes, SPEC.spec_id)
+    write_golden(path, golden)
+    return golden

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from scipy.ndimage import median_filter
+
+from ecgbeats.beats import (
+    RHYTHM,
+    baseline,
+    choose_lead,
+    condition,
+    rhythm,
+    rr_intervals,
+    windows,
+)
+from ecgbeats.errors import DataError
+from tests.support.recordings import FS, bumps, recording, regular
+
+pytestmark = pytest.mark.unit
+
+
+def test_lead_is_chosen_by_name_not_by_place() -> None:
+    two = recording(np.zeros((10, 2)), leads=("V5", "mlii"))
+    assert choose_lead(two, ("MLII", "II")) == 1
+    assert choose_lead(two, ("V1",)) == 0
+
+
+def test_baseline_follows_the_full_rate_median_filters() -> None:
+    """The fast estimate against the published definition at the full rate."""
+    rng = np.random.default_rng(1)
+    samples = regular(60)
+    length = int(samples[-1] + FS)
+    wander = 0.4 * np.sin(2 * np.pi * 0.2 * np.arange(length) / FS)
+    signal = bumps(samples, length) + wander + rng.normal(0, 0.01, length)
+    slow = median_filter(signal, round(0.2 * FS) | 1, mode="nearest")
+    slow = median_filter(slow, round(0.6 * FS) | 1, mode="nearest")
+    inner = slice(round(FS), -round(FS))
+    assert np.abs(baseline(signal, FS) - slow)[inner].max() < 0.04
+    assert np.abs(baseline(signal, FS) - wander)[inner].max() < 0.06
+
+
+def test_conditioning_removes_wander_and_keeps_the_peak() -> None:
+    samples = regular(30)
+    length = int(samples[-1] + FS)
+    wander = 0.5 * np.sin(2 * np.pi * 0.15 * np.arange(length) / FS) + 3.0
+    clean = condition(recording(bumps(samples, length) + wander), 0, FS)
+    assert np.abs(clean[samples] - 1.0).max() < 0.08
+
+
+def test_conditioning_does_not_depend_on_the_sampling_rate() -> None:
+    slow = regular(20, fs=250.0)
+    signal = bumps(slow, 250 * 20, fs=250.0, width_s=0.02)
+    there = condition(recording(signal, fs=250.0), 0, FS)
+    peaks = np.rint(slow * FS / 250.0).astype(int)
+    assert np.abs(there[peaks] - 1.0).max() < 0.05
+    assert len(there) == pytest.approx(len(signal) * FS / 250.0, abs=2)
+
+
+def test_gaps_are_bridged_and_an_empty_lead_is_an_error() -> None:
+    signal = bumps(regular(10), 3600)
+    signal[1000:1010] = np.nan
+    assert np.isfinite(condition(recording(signal), 0, FS)).all()
+    with pytest.raises(DataError, match="no valid sample"):
+        condition(recording(np.full(3600, np.nan)), 0, FS)
+
+
+def test_windows_hold_the_edges() -> None:
+    signal = np.arange(10.0)
+    cut = windows(signal, np.array([0, 5, 9]), 2, 3)
+    assert cut.tolist() == [[0, 0, 0, 1, 2], [3, 4, 5, 6, 7], [7, 8, 9, 9, 9]]
+
+
+def test_rr_intervals_of_few_beats() -> None:
+    before, after = rr_intervals(np.array([360, 720, 1440]), FS)
+    assert before.tolist() == [1.5, 1.0, 2.0]
+    assert after.tolist() == [1.0, 2.0, 1.5]
+    assert [part.tolist() for part in rr_intervals(np.array([7]), FS)] == [[1.0], [1.0]]
+    assert len(rr_intervals(np.array([], int), FS)[0]) == 0
+
+
+def test_a_premature_beat_shows_in_the_rhythm() -> None:
+    samples = regular(40)
+    samples[20] -= round(0.4 * 0.8 * FS)
+    values = rhythm(samples, FS)
+    assert values.shape == (40, len(RHYTHM))
+    early = dict(zip(RHYTHM, values[20], strict=True))
+    assert early["pre_rr"] == pytest.approx(np.log(0.6), abs=0.01)
+    assert early["post_rr"] == pytest.approx(np.log(1.4), abs=0.01)
+    assert early["pre_rr_local"] == pytest.approx(np.log(0.6), abs=0.01)
+    assert np.abs(values[5]).max() < 0.01
+
+
+def test_rhythm_is_the_same_at_any_heart_rate_and_sampling_rate() -> None:
+    rng = np.random.default_rng(3)
+    seconds = np.cumsum(rng.uniform(0.6, 1.0, 200))
+    one = rhythm(np.rint(seconds * 1000).astype(int), 1000.0)
+    faster = rhythm(np.rint(seconds * 500).astype(int), 1000.0)
+    assert np.abs(one - faster).max() < 0.01
+
+
+def test_rhythm_of_no_and_of_one_beat() -> None:
+    assert rhythm(np.array([], int), FS).shape == (0, len(RHYTHM))
+    assert np.isfinite(rhythm(np.array([100]), FS)).all()

@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from ecgbeats.beats import RHYTHM
+from ecgbeats.imaging.render import render
+from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec, spec_from_json
+from tests.support.recordings import FS, bumps, recording, regular
+
+pytestmark = pytest.mark.unit
+
+WAVEFORM = WaveformSpec(representation="waveform")
+COMPOSITE = CompositeSpec(representation="composite")
+
+
+def test_spec_id_changes_with_every_setting_and_survives_json() -> None:
+    assert spec_from_json(COMPOSITE.model_dump(mode="json")).spec_id == COMPOSITE.spec_id
+    others = [COMPOSITE.model_copy(update={"width": 65}), WAVEFORM]
+    assert len({COMPOSITE.spec_id, *(spec.spec_id for spec in others)}) == 3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"representation": "waveform", "low_mv": 2.0, "high_mv": 1.0},
+        {"representation": "composite", "finest_ms": 200, "coarsest_ms": 100},
+        {"representation": "composite", "panels": ["beat", "beat"]},
+        {"representation": "composite", "colour": "red"},
+        {"representation": "sonogram"},
+    ],
+)
+def test_impossible_specs_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        spec_from_json(settings)
+
+
+def test_waveform_draws_the_trace_where_the_signal_is() -> None:
+    samples = regular(20)
+    level = np.full(int(samples[-1] + FS), 0.0)
+    signal = level + bumps(samples, len(level), height=1.0)
+    image = render(recording(signal), samples, WAVEFORM)[10].astype(float)
+    assert image.shape == WAVEFORM.shape
+    darkest = image.argmin(axis=0)
+    scale = WAVEFORM.height / (WAVEFORM.high_mv - WAVEFORM.low_mv)
+    zero = WAVEFORM.high_mv * scale
+    middle = WAVEFORM.width // 2
+    assert abs(darkest[5] + 0.5 - zero) <= 1.5
+    # The peak is one millivolt higher, in the middle column, as R to R is even here.
+    top = np.flatnonzero(image[:, middle] < 128).min()
+    assert abs(zero - top - scale) <= 2
+    # Every column has a trace: no gap.
+    assert (image.min(axis=0) < 160).all()
+
+
+def test_waveform_clips_what_is_too_tall_inside_the_image() -> None:
+    samples = regular(10)
+    signal = bumps(samples, int(samples[-1] + FS), height=8.0)
+    image = render(recording(signal), samples, WAVEFORM)[5]
+    assert image[0, WAVEFORM.width // 2] < 200
+
+
+def test_fixed_window_shows_the_peak_at_its_place() -> None:
+    spec = WAVEFORM.model_copy(update={"window": "fixed"})
+    samples = regular(10)
+    image = render(recording(bumps(samples, int(samples[-1] + FS))), samples, spec)[4]
+    share = spec.before_ms / (spec.before_ms + spec.after_ms)
+    rows = (image < 128).sum(axis=0)
+    assert abs(int(rows.argmax()) - share * spec.width) <= 2
+
+
+def test_composite_keeps_polarity() -> None:
+    samples = regular(30)
+    signal = bumps(samples, int(samples[-1] + FS))
+    up = render(recording(signal), samples, COMPOSITE)[:, : COMPOSITE.panel_height].astype(int)
+    down = render(recording(-signal), samples, COMPOSITE)[:, : COMPOSITE.panel_height].astype(int)
+    assert np.abs((up - 128) + (down - 128)).max() <= 2
+    column = round(250 / 556 * (COMPOSITE.width - 1))
+    assert up[10, :16, column].max() > 200
+
+
+def test_composite_does_not_depend_on_amplitude_or_sampling_rate() -> None:
+    samples = regular(30)
+    signal = bumps(samples, int(samples[-1] + FS), width_s=0.02)
+    one = render(recording(signal), samples, COMPOSITE).astype(int)
+    louder = render(recording(3 * signal), samples, COMPOSITE).astype(int)
+    assert np.abs(one - louder).max() <= 1
+    slow = regular(30, fs=180.0)
+    half = recording(bumps(slow, len(signal) // 2, fs=180.0, width_s=0.02), fs=180.0)
+    assert np.abs(one - render(half, slow, COMPOSITE)).mean() < 3
+
+
+def test_difference_panel_is_flat_for_typical_beats_and_not_for_odd_ones() -> None:
+    samples = regular(30)
+    length = int(samples[-1] + FS)
+    odd = np.arange(30) == 15
+    signal = bumps(samples[~odd], length) + bumps(samples[odd], length, width_s=0.05)
+    panel = slice(COMPOSITE.panel_height, 2 * COMPOSITE.panel_height)
+    images = render(recording(signal), samples, COMPOSITE)[:, panel].astype(int)
+    assert np.abs(images[8] - 128).max() < 40
+    assert np.abs(images[15] - 128).max() > 80
+
+
+def test_strip_shows_that_a_beat_is_early() -> None:
+    samples = regular(40)
+    samples[20] -= round(0.4 * 0.8 * FS)
+    images = render(recording(bumps(samples, int(samples[-1] + FS))), samples, COMPOSITE)
+    block = COMPOSITE.width // len(RHYTHM)
+    strip = images[:, -1].astype(int)
+    assert strip[20, block // 2] < 128 - 60
+    assert strip[20, block + block // 2] > 128 + 40
+    assert abs(strip[10, block // 2] - 128) <= 3
+
+
+def test_wavelet_panel_matches_a_direct_convolution() -> None:
+    """The matrix against scipy's convolution of one scale at the beat's own time."""
+    from scipy.signal import fftconvolve
+
+    spec = COMPOSITE.model_copy(update={"panels": ("beat",)})
+    samples = regular(12)
+    signal = bumps(samples, int(samples[-1] + FS))
+    image = render(recording(signal), samples, spec)[6].astype(float)
+    scales = np.geomspace(spec.finest_ms, spec.coarsest_ms, spec.panel_height) / 1000
+    row = 12
+    at = np.arange(-4 * scales[row], 4 * scales[row], 1 / FS)
+    u = at / scales[row]
+    hat = (1 - u**2) * np.exp(-(u**2) / 2) / (2 * np.exp(-0.5)) / (scales[row] * FS)
+    # The conditioned signal differs a little from the bumps: baseline removal.
+    value = fftconvolve(signal, hat, mode="same")[samples[6]]
+    expected = 128 + 127 * value / (abs(value) + 0.3)
+    column = round(spec.before_ms / (spec.before_ms + spec.after_ms) * (spec.width - 1))
+    assert image[row, column] == pytest.approx(expected, abs=8)
+
+
+@pytest.mark.parametrize("spec", [WAVEFORM, COMPOSITE], ids=["waveform", "composite"])
+def test_a_recording_with_few_beats_can_be_drawn(spec: WaveformSpec | CompositeSpec) -> None:
+    one = recording(bumps(np.array([700]), 1800))
+    assert render(one, np.array([700]), spec).shape == (1, *spec.shape)
+    assert render(one, np.array([], np.int64), spec).shape == (0, *spec.shape)
+    assert render(one, np.array([0, 1799]), spec).shape == (2, *spec.shape)
