@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import yaml
 
 from ecgbeats.errors import ConfigError, ServiceError
 from ecgbeats.files import canonical_json, sha256_text
@@ -49,16 +50,8 @@ class Dag:
     """DVC's graph of the project at `root`."""
 
     def __init__(self, root: Path) -> None:
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
-
-        try:
-            self._repo = Repo(str(root))
-            # The graph is built on first use: errors in dvc.yaml show here.
-            self._graph = self._repo.index.graph
-        except DvcException as error:
-            raise ServiceError(f"DVC: {error}") from error
         self._root = root
+        self._graph = self._open().index.graph
 
     def recipes(self) -> tuple[str, ...]:
         """The recipes that dvc.yaml can run."""
@@ -94,21 +87,30 @@ class Dag:
 
     def unchanged(self, stage: Stage) -> bool:
         """Whether DVC would skip `stage`: inputs, parameters and outputs are as recorded."""
-        self._repo.reset()
-        return not self._repo.status(targets=[stage.address])
+        return not self._open().status(targets=[stage.address])
 
     def lock_entries(self, recipe: str) -> dict[str, Any]:
         """What dvc.lock records of the stages of `recipe`: inputs, parameters, outputs, hashes."""
-        self._repo.reset()
-        nodes = self._nodes(recipe)
-        locks = {node.dvcfile.relpath: node.dvcfile._lockfile.load() for node in nodes}
-        entries = {}
-        for node in nodes:
-            stages = locks[node.dvcfile.relpath].get("stages", {})
-            if node.addressing not in stages:
-                raise ServiceError(f"dvc.lock: no record of {node.addressing}; run it first")
-            entries[node.addressing] = stages[node.addressing]
-        return entries
+        path = self._root / "dvc.lock"
+        recorded = yaml.safe_load(path.read_text("utf-8"))["stages"] if path.is_file() else {}
+        missing = [
+            node.addressing for node in self._nodes(recipe) if node.addressing not in recorded
+        ]
+        if missing:
+            raise ServiceError(f"dvc.lock: no record of {', '.join(missing)}; run them first")
+        return {node.addressing: recorded[node.addressing] for node in self._nodes(recipe)}
+
+    def _open(self) -> Any:
+        """DVC's view of the project as it is now; it keeps what it has once read."""
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        try:
+            repo = Repo(str(self._root))
+            repo.index.check_graph()
+        except DvcException as error:
+            raise ServiceError(f"DVC: {error}") from error
+        return repo
 
     def _nodes(self, recipe: str) -> list[Any]:
         by_address = {node.addressing: node for node in self._graph}

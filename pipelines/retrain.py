@@ -19,7 +19,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from ecgbeats.config import Params, read_params
-from ecgbeats.errors import EcgbeatsError, GateFailed
+from ecgbeats.errors import EcgbeatsError, GateFailed, ServiceError
 from ecgbeats.files import read_json
 from ecgbeats.gate import enforce, verdict_markdown
 from pipelines import packaging, registry
@@ -75,7 +75,10 @@ def retrain(root: Path, recipe: str) -> Run:
         run.error = error
         return run
     named = _retrain.with_options(flow_run_name=f"retrain {recipe}")
-    named(root, dag, params, run, return_state=True)
+    state = named(root, dag, params, run, return_state=True)
+    if run.error is None and not state.is_completed():
+        # Not an error of ours: whatever it was, the run has not succeeded.
+        run.error = ServiceError(f"flow: {state.message}")
     return run
 
 
