@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from ecgbeats.files import sha256_file
 
 # What the result of a run depends on most.
 _PACKAGES = ("ecgbeats", "tensorflow", "keras", "onnxruntime", "numpy", "scipy", "wfdb", "pillow")
@@ -17,23 +20,41 @@ _WRITTEN_BY_RUNS = ("dvc.lock", "reports")
 
 @dataclass(frozen=True)
 class Code:
-    """The commit that was checked out, and whether the tree differed from it."""
+    """The commit that was checked out, and how the tree differed from it.
+
+    Attributes
+    ----------
+    commit : str
+    changes : str
+        Hash of what was not committed; empty when the tree was clean.
+    """
 
     commit: str
-    dirty: bool
+    changes: str
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.changes)
 
     @property
     def short(self) -> str:
-        return self.commit[:7] + ("-dirty" if self.dirty else "")
+        """For a version's name: equal names, equal code."""
+        return self.commit[:7] + (f".dirty{self.changes[:7]}" if self.changes else "")
 
 
 def code_of(root: Path) -> Code:
     """The state of the checkout at `root`; commit "unknown" where git or a commit lacks."""
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
-        return Code("unknown", dirty=False)
+        return Code("unknown", "")
     ours = [f":(exclude){path}" for path in _WRITTEN_BY_RUNS]
-    return Code(commit, dirty=bool(_git(root, "status", "--porcelain", "--", ".", *ours)))
+    if not _git(root, "status", "--porcelain", "--", ".", *ours):
+        return Code(commit, "")
+    digest = hashlib.sha256(_git(root, "diff", "HEAD", "--", ".", *ours).encode())
+    added = _git(root, "ls-files", "--others", "--exclude-standard", "--", ".", *ours)
+    for name in added.splitlines():
+        digest.update(f"{name}\0{sha256_file(root / name)}\n".encode())
+    return Code(commit, digest.hexdigest())
 
 
 def environment() -> dict[str, str]:

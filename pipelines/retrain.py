@@ -188,14 +188,15 @@ def _package(root: Path, dag: Dag, run: Run) -> None:
         tags = champion.tags
         about = packaging.BentoAbout(
             name=champion.name,
-            version=f"{champion.version}-{tags['git_commit'][:7]}-{tags['data_hash'][:7]}",
+            version=f"{champion.version}-{code_of(root).short}-{tags['data_hash'][:7]}",
             labels={
                 "recipe": run.recipe,
                 "model_version": str(champion.version),
+                # Of the service's code; the model's own is tagged in the registry.
+                "git_commit": code_of(root).commit,
                 **{
                     key: tags[key]
                     for key in (
-                        "git_commit",
                         "data_hash",
                         "images_hash",
                         "weights_sha256",

@@ -1,0 +1,1 @@
+"""The beat classification service, as it stands in the bento."""

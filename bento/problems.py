@@ -1,0 +1,107 @@
+"""What the service answers when it refuses: one JSON shape, one stable code each."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+
+from bentoml._internal.server.http_app import log_exception
+from bentoml.exceptions import BentoMLException
+from pydantic import BaseModel, Field, ValidationError
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    code: str = Field(description="Stable word for programs.", examples=["damaged_image"])
+    expected: str = Field(examples=["a whole image"])
+    got: str = Field(examples=["a damaged one (image file is truncated)"])
+    file: int | None = Field(
+        default=None, description="Which of the uploaded files, from 0; null if none in particular."
+    )
+
+
+class Refused(BentoMLException):
+    """A request that cannot be served as it is; the client's part to change it.
+
+    BentoML answers an exception by its text alone: so the text is the problem as JSON.
+    """
+
+    def __init__(
+        self, status: HTTPStatus, code: str, *, expected: str, got: str, file: int | None = None
+    ) -> None:
+        self.problem = Problem(code=code, expected=expected, got=got, file=file)
+        super().__init__(self.problem.model_dump_json(), error_code=status)
+
+
+def log_refusals_in_one_line() -> None:
+    """Have BentoML log a refused request as what it is, not as an error with a traceback."""
+    logging.getLogger(log_exception.__module__).addFilter(_one_line)
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, Refused):
+        record.exc_info = None
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+        record.msg, record.args = f"Refused: {error}", ()
+    return True
+
+
+class ProblemMiddleware:
+    """Give every answer of 400 and above the body `{"error": Problem}`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refusal: Message | None = None
+        body = bytearray()
+
+        async def shaped(message: Message) -> None:
+            nonlocal refusal
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refusal = message
+            elif refusal is None:
+                await send(message)
+            elif message["type"] == "http.response.body":
+                body.extend(message.get("body", b""))
+                if not message.get("more_body", False):
+                    await _answer(refusal, bytes(body), scope)(scope, receive, send)
+
+        await self.app(scope, receive, shaped)
+
+
+def _answer(start: Message, body: bytes, scope: Scope) -> JSONResponse:
+    status = HTTPStatus(start["status"])
+    problem = _problem(body) or Problem(
+        code=status.phrase.lower().replace(" ", "_"),
+        expected=_EXPECTED.get(status, "a request that this service knows"),
+        got=f"{scope['method']} {scope['path'][:100]}",
+    )
+    answer = JSONResponse({"error": problem.model_dump()}, status)
+    ours = (b"content-length", b"content-type")
+    answer.raw_headers.extend(pair for pair in start["headers"] if pair[0].lower() not in ours)
+    return answer
+
+
+_EXPECTED = {
+    HTTPStatus.NOT_FOUND: "a path that the OpenAPI description lists",
+    HTTPStatus.METHOD_NOT_ALLOWED: "a method that the OpenAPI description lists",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "multipart/form-data",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "no fault of the service; its log says more",
+}
+
+
+def _problem(body: bytes) -> Problem | None:
+    """The problem of a `Refused` in BentoML's answer to it, `[{"error": "<its text>"}]`."""
+    try:
+        return Problem.model_validate_json(json.loads(body)[0]["error"])
+    except (ValueError, LookupError, TypeError, ValidationError):
+        return None

@@ -1,0 +1,411 @@
+"""A model as a bento: built from the lock, versioned by what it holds, and tried out.
+
+Nothing half-done is ever in the store: model and bento are built in a store of their own
+beside it and moved over, each in one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import requests
+import yaml
+from uv import find_uv_bin
+
+from ecgbeats.errors import ConfigError, ContractError, DataError, ServiceError
+from ecgbeats.files import read_json, sha256_file, sha256_text, sha256_tree, write_json, write_text
+from ecgbeats.golden import Golden, read_golden
+from ecgbeats.imaging.png import encode_png
+from ecgbeats.inference import CARD, ONNX
+
+BUNDLE, GOLDEN, REQUIREMENTS = "bundle.json", "golden.npz", "requirements.txt"
+
+# The part of the library that the service imports, and no more.
+_SERVED = (
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "inference.py",
+    "imaging/__init__.py",
+    "imaging/png.py",
+    "imaging/spec.py",
+)
+
+# Label by which a bento is known to hold just this code, model and requirements.
+_CONTENT = "content_sha256"
+_STOPS_IN_S = 10.0
+_POLL_S = 0.1
+_LOG_LINES = 30
+# What the server logs when the service itself raises.
+_GIVEN_UP = b"Application startup failed"
+# Images in one request; the service takes at most 256.
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class BentoAbout:
+    """What a bento is called, and where what it holds came from.
+
+    Attributes
+    ----------
+    name, version : str
+        Together the bento's tag, which BentoML writes in lower case.
+    labels : mapping of str to str
+        With at least "recipe" and "model_version".
+    """
+
+    name: str
+    version: str
+    labels: Mapping[str, str]
+
+    @property
+    def tag(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A bento that answered its golden batch as the offline model does."""
+
+    tag: str
+    images: int
+    greatest_difference: float
+    ready_s: float = field(compare=False)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images, probabilities within {self.greatest_difference:.1e}, "
+            f"ready after {self.ready_s:.1f} s"
+        )
+
+
+def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project: Path) -> str:
+    """Build the bento of a trained model in the store that BENTOML_HOME names.
+
+    Parameters
+    ----------
+    model_folder : Path
+        Holds model.json and model.onnx.
+    golden : Path
+        The golden batch; it goes into the bento, so that whoever runs it can check it.
+    project : Path
+        The checkout, for the service's code and the lock.
+
+    Returns
+    -------
+    str
+        The bento's tag. A bento of that tag with the same labels and content is not
+        built again.
+
+    Raises
+    ------
+    DataError
+        Model or golden batch is not there.
+    ContractError
+        The golden batch is of another model's images or classes.
+    ServiceError
+        The store holds another bento of that tag, or BentoML or uv failed.
+    """
+    home = _home()
+    about = replace(about, name=about.name.lower(), version=about.version.lower())
+    _check(model_folder, read_golden(golden))
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-bento-") as scratch:
+        context = Path(scratch) / "context"
+        model = stage(context, model_folder, golden, about, project)
+        labels = {**about.labels, _CONTENT: sha256_tree(context)}
+        target = home / "bentos" / about.name / about.version
+        if target.exists():
+            _check_same(target, labels)
+            return about.tag
+        order = {
+            "name": about.name,
+            "version": about.version,
+            "labels": labels,
+            "description": _description(about),
+            "context": str(context),
+            "model": model,
+            "model_files": [str(model_folder.resolve() / name) for name in (CARD, ONNX)],
+        }
+        home.mkdir(parents=True, exist_ok=True)
+        # In the same file system as the store, so that moving is one rename.
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=home) as building:
+            script = Path(__file__).with_name("bento_build.py")
+            _run(
+                [sys.executable, "-P", str(script)],
+                cwd=context,
+                env={**_environment(), "BENTOML_HOME": building},
+                stdin=json.dumps(order),
+            )
+            _move(Path(building), home, "models", *model.split(":"))
+            _move(Path(building), home, "bentos", about.name, about.version)
+    return about.tag
+
+
+def stage(context: Path, model_folder: Path, golden: Path, about: BentoAbout, project: Path) -> str:
+    """Lay out in the new folder `context` all that the bento holds; return the model's tag.
+
+    The folder is the root of its imports: `bento.service` and what it needs of `ecgbeats`.
+    """
+    shutil.copytree(project / "bento", context / "bento", ignore=_not_ours)
+    for name in _SERVED:
+        target = context / "ecgbeats" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(project / "src" / "ecgbeats" / name, target)
+    shutil.copyfile(project / "LICENSE", context / "LICENSE")
+    shutil.copyfile(golden, context / GOLDEN)
+    write_text(context / REQUIREMENTS, _requirements(project))
+    content = sha256_text("".join(sha256_file(model_folder / name) for name in (CARD, ONNX)))
+    model = f"{about.name}:{content[:16]}"
+    write_json(
+        context / "bento" / BUNDLE,
+        {
+            "model": model,
+            "card_sha256": sha256_file(model_folder / CARD),
+            "about": {
+                "name": about.name,
+                "version": about.labels["model_version"],
+                "recipe": about.labels["recipe"],
+            },
+        },
+    )
+    return model
+
+
+def verify_bento(
+    tag: str, golden: Path, *, tolerance: float = 1e-5, patience_s: float = 120.0
+) -> Verified:
+    """Start the built bento and hold its answers over HTTP against the offline ones.
+
+    Parameters
+    ----------
+    tolerance : float
+        Greatest difference of a probability that is let pass.
+    patience_s : float
+        How long the bento may take to be ready.
+
+    Raises
+    ------
+    ServiceError
+        The bento does not start, refuses an image, or answers otherwise.
+    """
+    expected = read_golden(golden)
+    with served(tag, patience_s=patience_s) as (url, ready_s):
+        answered = _ask(url, expected)
+    apart = float(np.abs(answered - expected.probabilities).max())
+    if not apart <= tolerance:
+        raise ServiceError(
+            f"{tag}: its probabilities differ from the offline ones by up to {apart:.1e}; "
+            f"expected at most {tolerance:.0e}"
+        )
+    return Verified(tag, len(expected.images), apart, ready_s)
+
+
+def _ask(url: str, golden: Golden) -> np.ndarray:
+    """Probabilities that the service at `url` gives for the images of `golden`."""
+    rows: list[list[float]] = []
+    with _session() as session:
+        for i in range(0, len(golden.images), _AT_ONCE):
+            pngs = [encode_png(image, golden.spec_id) for image in golden.images[i : i + _AT_ONCE]]
+            files = [("file", (f"{k}.png", png, "image/png")) for k, png in enumerate(pngs)]
+            answer = session.post(f"{url}/classify", files=files, timeout=60)
+            if answer.status_code != 200:
+                raise ServiceError(
+                    f"{url}/classify: expected 200 for the golden batch, "
+                    f"got {answer.status_code}: {answer.text[:500]}"
+                )
+            for result in answer.json()["results"]:
+                given = result["probabilities"]
+                if tuple(given) != golden.classes:
+                    raise ServiceError(
+                        f"{url}/classify: expected classes {golden.classes}, got {tuple(given)}"
+                    )
+                rows.append(list(given.values()))
+    if len(rows) != len(golden.images):
+        raise ServiceError(
+            f"{url}/classify: expected {len(golden.images)} results, got {len(rows)}"
+        )
+    return np.array(rows, np.float32)
+
+
+@contextmanager
+def served(tag: str, *, patience_s: float = 120.0) -> Iterator[tuple[str, float]]:
+    """Serve a built bento on a free loopback port, and end it afterwards in any case.
+
+    Yields
+    ------
+    url : str
+    ready_s : float
+        Seconds until it was ready.
+
+    Raises
+    ------
+    ServiceError
+        It does not start; with the last lines of its log.
+    """
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-P", "-m", "bentoml", "serve", tag]
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-serve-") as scratch:
+        log = Path(scratch) / "log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [*command, "--host", "127.0.0.1", "--port", str(port)],
+                cwd=scratch,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            began = time.monotonic()
+            _wait_until_ready(tag, url, process, log, patience_s)
+            yield url, time.monotonic() - began
+        finally:
+            _stop(process)
+
+
+def _wait_until_ready(
+    tag: str, url: str, process: subprocess.Popen[bytes], log: Path, patience_s: float
+) -> None:
+    end = time.monotonic() + patience_s
+    with _session() as session:
+        while time.monotonic() < end:
+            # BentoML starts a failing worker anew for ever.
+            if process.poll() is not None or _GIVEN_UP in log.read_bytes():
+                raise ServiceError(f"{tag}: does not start; {_tail(log)}")
+            try:
+                if session.get(f"{url}/readyz", timeout=5).status_code == 200:
+                    return
+            except requests.RequestException:
+                pass
+            time.sleep(_POLL_S)
+    raise ServiceError(f"{tag}: not ready after {patience_s:.0f} s; {_tail(log)}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and all that it started: asked first, then killed."""
+    try:
+        server = psutil.Process(process.pid)
+        family = [server, *server.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    if process.poll() is None:
+        process.terminate()
+    _, left = psutil.wait_procs(family, timeout=_STOPS_IN_S)
+    for member in left:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    # A proxy for the outside world has no part in loopback.
+    session.trust_env = False
+    return session
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _check(model_folder: Path, golden: Golden) -> None:
+    for name in (CARD, ONNX):
+        if not (model_folder / name).is_file():
+            raise DataError(f"{model_folder}: expected {CARD} and {ONNX}; {name} is not there")
+    card = read_json(model_folder / CARD)
+    for key, ours in (("spec_id", golden.spec_id), ("classes", list(golden.classes))):
+        if card[key] != ours:
+            raise ContractError(
+                f"golden batch: expected the {key} of {model_folder / CARD}, {card[key]!r}; "
+                f"got {ours!r}"
+            )
+
+
+def _check_same(bento: Path, labels: Mapping[str, str]) -> None:
+    """Raise unless the bento in the store is just the one that would be built now."""
+    stored = yaml.safe_load((bento / "bento.yaml").read_text(encoding="utf-8"))["labels"]
+    differing = sorted(key for key in {*stored, *labels} if stored.get(key) != labels.get(key))
+    if differing:
+        raise ServiceError(
+            f"{bento.parent.name}:{bento.name}: the store holds another bento of this tag; "
+            + "; ".join(
+                f"{key}: expected {labels.get(key)}, found {stored.get(key)}" for key in differing
+            )
+            + f". Remove it with: bentoml delete {bento.parent.name}:{bento.name}"
+        )
+
+
+def _move(source: Path, home: Path, kind: str, name: str, version: str) -> None:
+    """Move one finished item from one store to another and name it the latest there."""
+    target = home / kind / name / version
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        os.replace(source / kind / name / version, target)
+    write_text(target.parent / "latest", version)
+
+
+def _requirements(project: Path) -> str:
+    """The service's locked packages, as pip reads them."""
+    group = ["--only-group", "service"]
+    form = ["--no-hashes", "--no-header", "--no-annotate"]
+    return _run(
+        [find_uv_bin(), "export", "--frozen", "--quiet", *group, *form],
+        cwd=project,
+        env=_environment(),
+    )
+
+
+def _description(about: BentoAbout) -> str:
+    rows = "".join(f"| {key} | {value} |\n" for key, value in about.labels.items())
+    return (
+        f"# {about.tag}\n\n"
+        "Classifies heartbeats from beat images: `POST /classify`. Not a medical device.\n\n"
+        f"| | |\n|---|---|\n{rows}"
+    )
+
+
+def _home() -> Path:
+    home = os.environ.get("BENTOML_HOME")
+    if not home:
+        raise ConfigError("BENTOML_HOME: expected the folder of the bento store; it is not set")
+    return Path(home).resolve()
+
+
+def _environment() -> dict[str, str]:
+    """This process's, quiet, and without what could put other code before the bento's."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return {**kept, "BENTOML_DO_NOT_TRACK": "True"}
+
+
+def _run(command: list[str], *, cwd: Path, env: dict[str, str], stdin: str = "") -> str:
+    done = subprocess.run(command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True)
+    if done.returncode:
+        words = "\n".join((done.stderr or done.stdout).splitlines()[-_LOG_LINES:])
+        raise ServiceError(f"{' '.join(command[:4])}: ended with {done.returncode}; {words}")
+    return done.stdout
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+    return "the last lines of its log:\n" + "\n".join(lines)
+
+
+def _not_ours(_: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == "__pycache__" or name == BUNDLE}

@@ -1,0 +1,598 @@
+"""The service, from its class to the built bento over HTTP, with good and hostile requests."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from PIL import Image, PngImagePlugin
+from starlette.testclient import TestClient
+
+from ecgbeats.errors import ConfigError, ContractError, DataError, ServiceError
+from ecgbeats.files import read_json, sha256_file
+from ecgbeats.golden import read_golden, write_golden
+from ecgbeats.imaging.png import encode_png
+from ecgbeats.inference import CARD, ONNX, Classifier
+from pipelines.packaging import BentoAbout, build_bento, served, verify_bento
+from tests.support.tiny_model import (
+    CLASSES,
+    SPEC,
+    random_images,
+    write_tiny_golden,
+    write_tiny_model,
+)
+
+pytestmark = pytest.mark.service
+
+PROJECT = Path(__file__).parents[2]
+ABOUT = BentoAbout(
+    name="ecgbeats-tiny",
+    version="3-8e6c9d1-3f2a91c",
+    labels={"recipe": "tiny", "model_version": "3", "git_commit": "8e6c9d1"},
+)
+# What the service must do without: seconds to import and hundreds of megabytes.
+HEAVY = (
+    "dvc", "great_expectations", "keras", "matplotlib", "mlflow", "onnx", "pandas", "prefect",
+    "pyarrow", "sklearn", "tensorflow", "wfdb",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Built:
+    home: Path
+    model: Path
+    golden: Path
+    tag: str
+    classifier: Classifier
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "bentos" / self.tag.replace(":", "/")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """A bento of a tiny model, in a store of its own."""
+    root = tmp_path_factory.mktemp("bento")
+    classifier = write_tiny_model(root / "model")
+    write_tiny_golden(root / "golden.npz", classifier)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENTOML_HOME", str(root / "home"))
+        tag = build_bento(root / "model", root / "golden.npz", ABOUT, project=PROJECT)
+        yield Built(root / "home", root / "model", root / "golden.npz", tag, classifier)
+
+
+@pytest.fixture
+def store(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
+    """A copy of the store, to be spoilt."""
+    shutil.copytree(built.home, tmp_path / "home")
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    return replace(built, home=tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def service(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The service, imported from the bento, in this process."""
+    import bentoml
+
+    # With its models inside, as in a container: no store of this process has a part in it.
+    folder = tmp_path_factory.mktemp("unpacked") / "bento"
+    shutil.copytree(built.folder, folder)
+    shutil.copytree(built.home / "models", folder / "models")
+    _forget_bento()
+    yield bentoml.load(str(folder))
+    _forget_bento()
+
+
+@pytest.fixture(scope="module")
+def client(service: Any) -> Iterator[TestClient]:
+    with TestClient(service.to_asgi()) as running:
+        yield running
+
+
+def _forget_bento() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "bento"]:
+        del sys.modules[name]
+
+
+def _png(image: np.ndarray | None = None, spec_id: str = SPEC.spec_id) -> bytes:
+    return encode_png(random_images(1)[0] if image is None else image, spec_id)
+
+
+def _picture(format: str, size: tuple[int, int] = (16, 16), mode: str = "L") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, 0).save(buffer, format)
+    return buffer.getvalue()
+
+
+def _files(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("file", ("beat.png", content)) for content in contents]
+
+
+def _refusal(answer: Any, status: int, code: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == {"error"}
+    error: dict[str, Any] = answer.json()["error"]
+    assert set(error) == {"code", "expected", "got", "file"}
+    assert error["code"] == code
+    assert error["expected"] and error["got"]
+    return error
+
+
+# The class in this process.
+
+
+def test_the_class_answers_as_the_offline_model(service: Any, built: Built) -> None:
+    images = random_images(7, seed=1)
+    answer = service().classify(file=[_png(image) for image in images])
+    offline = built.classifier.predict(images)
+    assert [beat.file for beat in answer.results] == list(range(7))
+    assert [beat.label for beat in answer.results] == [CLASSES[k] for k in offline.argmax(axis=1)]
+    given = [list(beat.probabilities.values()) for beat in answer.results]
+    np.testing.assert_allclose(given, offline, atol=1e-6)
+
+
+def test_the_service_imports_nothing_heavy_and_only_its_own_library(
+    built: Built, tmp_path: Path
+) -> None:
+    (tmp_path / "beat.png").write_bytes(_png())
+    code = (
+        "import json, sys, bento.service, ecgbeats\n"
+        "bento.service.BeatClassifier().classify(file=[open(sys.argv[1], 'rb').read()])\n"
+        "print(json.dumps([sorted({m.partition('.')[0] for m in sys.modules}),"
+        " ecgbeats.__file__]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "beat.png")],
+        cwd=built.folder / "src",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules, library = json.loads(done.stdout.splitlines()[-1])
+    assert not set(HEAVY) & set(modules)
+    assert "onnxruntime" in modules
+    assert Path(library).is_relative_to(built.folder)
+
+
+# Good requests.
+
+
+def test_answers_label_and_probabilities_of_each_image_in_order(
+    client: TestClient, built: Built
+) -> None:
+    images = random_images(9, seed=2)
+    answer = client.post("/classify", files=_files(*map(_png, images)))
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["model"] == {
+        "name": "ecgbeats-tiny",
+        "version": "3",
+        "recipe": "tiny",
+        "spec_id": SPEC.spec_id,
+    }
+    offline = built.classifier.predict(images)
+    assert [result["file"] for result in body["results"]] == list(range(9))
+    for result, row in zip(body["results"], offline, strict=True):
+        assert result["label"] == CLASSES[int(row.argmax())]
+        assert tuple(result["probabilities"]) == CLASSES
+        np.testing.assert_allclose(list(result["probabilities"].values()), row, atol=1e-6)
+
+
+def test_as_many_files_as_allowed(client: TestClient) -> None:
+    answer = client.post("/classify", files=_files(*[_png()] * 256))
+    assert answer.status_code == 200
+    assert len(answer.json()["results"]) == 256
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_any_kind_of_png_counts_by_its_grey(client: TestClient, mode: str) -> None:
+    black = client.post("/classify", files=_files(_picture("PNG"))).json()["results"]
+    buffer = io.BytesIO()
+    Image.new(mode, (16, 16), (0, 255) if mode == "LA" else 0).save(buffer, "PNG")
+    if mode == "RGBA":  # fully transparent: what lies beneath is white
+        white = client.post("/classify", files=_files(_png(np.full((16, 16), 255, np.uint8))))
+        black = white.json()["results"]
+    answer = client.post("/classify", files=_files(buffer.getvalue()))
+    assert answer.json()["results"] == black
+
+
+def test_jpeg_and_other_sizes(client: TestClient) -> None:
+    answer = client.post(
+        "/classify", files=_files(_picture("JPEG"), _picture("PNG", (200, 50)), _picture("PNG"))
+    )
+    assert answer.status_code == 200
+    first, *others = [result["probabilities"] for result in answer.json()["results"]]
+    assert others == [first, first]
+
+
+# Refusals.
+
+
+def _of_other_spec() -> bytes:
+    return _png(spec_id="0123456789abcdef")
+
+
+def _with_text(text: str) -> bytes:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("ecgbeats-spec", text)
+    buffer = io.BytesIO()
+    Image.new("L", (16, 16)).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def _bomb() -> bytes:
+    """A PNG whose header claims 900 million pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    claimed = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    png = _png()
+    return png[:8] + claimed + png[33:]
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        pytest.param(lambda: b"", "not_an_image", id="empty"),
+        pytest.param(lambda: b"MLII,V5\n0.1,0.2\n", "not_an_image", id="text"),
+        pytest.param(lambda: _picture("GIF"), "not_an_image", id="gif"),
+        pytest.param(lambda: _picture("TIFF"), "not_an_image", id="tiff"),
+        pytest.param(lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n", "not_an_image", id="eps"),
+        pytest.param(lambda: _png()[:8], "not_an_image", id="png signature"),
+        pytest.param(lambda: _png()[:-40], "damaged_image", id="truncated png"),
+        pytest.param(lambda: _picture("JPEG")[:-200], "damaged_image", id="truncated jpeg"),
+        pytest.param(_bomb, "too_many_pixels", id="bomb"),
+        pytest.param(lambda: _picture("PNG", (2001, 2000)), "too_many_pixels", id="large"),
+        pytest.param(_of_other_spec, "other_spec", id="other spec"),
+        pytest.param(lambda: _with_text("\n\x1b" * 4000), "other_spec", id="long spec"),
+    ],
+)
+def test_refuses_a_bad_image_and_says_which(client: TestClient, content: Any, code: str) -> None:
+    answer = client.post("/classify", files=_files(_png(), _png(), content()))
+    error = _refusal(answer, 422, code)
+    assert error["file"] == 2
+    assert len(answer.content) < 1000
+    assert error["got"].isprintable()
+
+
+def test_names_expected_and_found_spec(client: TestClient) -> None:
+    error = _refusal(client.post("/classify", files=_files(_of_other_spec())), 422, "other_spec")
+    assert SPEC.spec_id in error["expected"]
+    assert "0123456789abcdef" in error["got"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        pytest.param({"files": [("image", ("a.png", b"x"))]}, "unknown_field", id="other field"),
+        pytest.param(
+            {"files": _files(b"x"), "data": {"spec_id": "1"}}, "unknown_field", id="extra field"
+        ),
+        pytest.param({"files": [("file", (None, b"x"))]}, "not_a_file", id="text"),
+    ],
+)
+def test_refuses_another_form(client: TestClient, request_: dict[str, Any], code: str) -> None:
+    _refusal(client.post("/classify", **request_), 400, code)
+
+
+@pytest.mark.parametrize(
+    ("content", "boundary", "code"),
+    [
+        pytest.param(b"--b--\r\n", "; boundary=b", "no_file", id="empty form"),
+        pytest.param(b"--b--", "; boundary=b", "no_file", id="empty form, no line end"),
+        pytest.param(b"", "; boundary=b", "bad_form", id="no form"),
+        pytest.param(b"--b--", "", "bad_form", id="no boundary"),
+        pytest.param(b"rubbish", "; boundary=b", "bad_form", id="rubbish"),
+        pytest.param(
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx',
+            "; boundary=b",
+            "bad_form",
+            id="cut off",
+        ),
+        pytest.param(
+            b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n--b--\r\n",
+            "; boundary=b",
+            "bad_form",
+            id="no name",
+        ),
+        pytest.param(
+            b"--b\r\n" + b"X: y\r\n" * 5000 + b"\r\n", "; boundary=b", "bad_form", id="many headers"
+        ),
+    ],
+)
+def test_refuses_a_broken_form(
+    client: TestClient, content: bytes, boundary: str, code: str
+) -> None:
+    headers = {"content-type": "multipart/form-data" + boundary}
+    _refusal(client.post("/classify", content=content, headers=headers), 400, code)
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("exit 1",)
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/json",
+        "application/vnd.bentoml+pickle",
+        "Application/Vnd.BentoML+Pickle",
+        "application/x-www-form-urlencoded",
+        "image/png",
+        "text/plain",
+        "",
+    ],
+)
+def test_takes_multipart_forms_alone(
+    client: TestClient, media_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not(*_: Any, **__: Any) -> Any:
+        raise AssertionError("unpickled")
+
+    evil = pickle.dumps(_Evil())
+    monkeypatch.setattr(pickle, "loads", must_not)
+    answer = client.post("/classify", content=evil, headers={"content-type": media_type})
+    _refusal(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("media_type", ["multipart/form-data", "application/json", "text/plain"])
+def test_fetches_no_address_it_is_given(client: TestClient, media_type: str) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/beat.png"
+        if media_type == "multipart/form-data":
+            answer = client.post("/classify", files=[("file", (None, url))])
+        else:
+            answer = client.post("/classify", content=url, headers={"content-type": media_type})
+        assert 400 <= answer.status_code < 500
+        listener.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_limits_number_and_size_of_files_and_request(client: TestClient) -> None:
+    mebibyte = bytes(1024**2)
+    many = client.post("/classify", files=_files(*[b"x"] * 257))
+    assert "256" in _refusal(many, 413, "too_many_files")["expected"]
+    large = client.post("/classify", files=_files(_png(), mebibyte * 4 + b"x"))
+    assert _refusal(large, 413, "file_too_large")["file"] == 1
+    heavy = client.post("/classify", files=_files(*[mebibyte * 4] * 8))
+    _refusal(heavy, 413, "request_too_large")
+    text = client.post("/classify", data={"file": "x" * 2 * 1024**2})
+    _refusal(text, 415, "unsupported_media_type")
+
+
+def test_writes_no_upload_to_disk_or_log(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def must_not(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a temporary file")
+
+    for name in ("TemporaryFile", "NamedTemporaryFile", "mkstemp"):
+        monkeypatch.setattr(tempfile, name, must_not)
+    caplog.set_level("DEBUG")
+    largest = b"jane-doe-content" * (4 * 1024**2 // 16)
+    answer = client.post("/classify", files=[("file", ("jane-doe.png", largest))])
+    _refusal(answer, 422, "not_an_image")
+    answer = client.post("/classify", files=[("jane-doe", ("jane-doe.png", b"jane-doe"))])
+    _refusal(answer, 400, "unknown_field")
+    assert client.post("/classify", files=[("file", ("jane-doe.png", _png()))]).is_success
+    assert '{"code":"not_an_image","expected":"a PNG or JPEG image"' in caplog.text
+    assert "Traceback" not in caplog.text
+    assert "jane-doe.png" not in caplog.text
+    assert "jane-doe-content" not in caplog.text
+
+
+def test_other_paths_and_methods_have_the_same_shape(client: TestClient) -> None:
+    assert "/nowhere" in _refusal(client.post("/nowhere"), 404, "not_found")["got"]
+    wrong = client.get("/classify")
+    _refusal(wrong, 405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_spoilt_images_never_make_the_service_fail(client: TestClient) -> None:
+    rng = np.random.default_rng(5)
+    seeds = [_png(), _picture("JPEG"), _picture("PNG", mode="P"), _of_other_spec()]
+    for i in range(400):
+        content = bytearray(seeds[i % len(seeds)])
+        for _ in range(int(rng.integers(1, 8))):
+            content[int(rng.integers(len(content)))] = int(rng.integers(256))
+        if i % 3 == 0:
+            del content[int(rng.integers(8, len(content))) :]
+        answer = client.post("/classify", files=_files(bytes(content)))
+        if answer.status_code != 200:
+            error = _refusal(answer, 422, answer.json()["error"]["code"])
+            assert len(answer.content) < 500 and error["got"].isprintable()
+    assert client.post("/classify", files=_files(_png())).is_success
+
+
+def test_openapi_describes_request_and_answer(client: TestClient) -> None:
+    spec = client.get("/docs.json").json()
+    post = spec["paths"]["/classify"]["post"]
+    form = post["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["file"]["type"] == "array"
+    assert form["properties"]["file"]["items"] == {"type": "string", "format": "binary"}
+    schemas = spec["components"]["schemas"]
+    assert set(schemas["Classification"]["required"]) == {"model", "results"}
+    assert set(schemas["Beat"]["required"]) == {"file", "label", "probabilities"}
+
+
+# The bento in the store.
+
+
+def test_the_bento_says_what_it_holds(built: Built) -> None:
+    bento = yaml.safe_load((built.folder / "bento.yaml").read_text())
+    assert f"{bento['name']}:{bento['version']}" == built.tag == ABOUT.tag
+    assert ABOUT.labels.items() <= bento["labels"].items()
+    assert (built.folder / "src" / "golden.npz").read_bytes() == built.golden.read_bytes()
+    assert not list(built.folder.rglob(".bentoml")) and not list(built.folder.rglob("*.keras"))
+    lines = (built.folder / "env" / "python" / "requirements.txt").read_text().split("\n")
+    packages = {line.partition(";")[0].strip() for line in lines if line}
+    assert all(package.count("==") == 1 for package in packages)
+    names = {package.partition("==")[0] for package in packages}
+    assert {"bentoml", "numpy", "onnxruntime", "pillow", "pydantic", "scipy"} <= names
+    assert not names & {"great-expectations", "scikit-learn", *HEAVY}
+
+
+def test_building_again_builds_nothing(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (built.folder / "bento.yaml").read_bytes()
+    monkeypatch.setattr(sys, "executable", "/nonexistent")  # what would build
+    assert build_bento(built.model, built.golden, ABOUT, project=PROJECT) == built.tag
+    assert (built.folder / "bento.yaml").read_bytes() == before
+
+
+def test_a_tag_never_gets_another_content(built: Built, tmp_path: Path) -> None:
+    others = BentoAbout(ABOUT.name, ABOUT.version, {**ABOUT.labels, "git_commit": "0000000"})
+    with pytest.raises(ServiceError, match=r"git_commit: expected 0000000, found 8e6c9d1"):
+        build_bento(built.model, built.golden, others, project=PROJECT)
+    other = write_tiny_model(tmp_path / "model", seed=1)
+    write_tiny_golden(tmp_path / "golden.npz", other)
+    with pytest.raises(ServiceError, match="content_sha256: expected"):
+        build_bento(tmp_path / "model", tmp_path / "golden.npz", ABOUT, project=PROJECT)
+
+
+def test_two_versions_live_side_by_side(store: Built) -> None:
+    newer = BentoAbout(ABOUT.name, "4-8e6c9d1-3f2a91c", {**ABOUT.labels, "model_version": "4"})
+    shouted = replace(newer, name=newer.name.upper())
+    assert build_bento(store.model, store.golden, shouted, project=PROJECT) == newer.tag
+    assert sorted(path.name for path in store.folder.parent.iterdir()) == [
+        ABOUT.version,
+        newer.version,
+        "latest",
+    ]
+    assert (store.folder.parent / "latest").read_text() == newer.version
+    # One model, whatever the number of bentos that hold it.
+    assert len([p for p in (store.home / "models" / ABOUT.name).iterdir() if p.is_dir()]) == 1
+
+
+def test_a_failed_build_leaves_nothing(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PROJECT / "src", project / "src", ignore=ignore)
+    shutil.copytree(PROJECT / "bento", project / "bento", ignore=ignore)
+    for name in ("LICENSE", "README.md", "pyproject.toml", "uv.lock"):
+        shutil.copy(PROJECT / name, project / name)
+    with (project / "bento" / "service.py").open("a") as file:
+        file.write('\nraise RuntimeError("spoilt on purpose")\n')
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
+    with pytest.raises(ServiceError, match="spoilt on purpose"):
+        build_bento(built.model, built.golden, ABOUT, project=project)
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_model_and_golden_batch_must_belong_together(built: Built, tmp_path: Path) -> None:
+    golden = read_golden(built.golden)
+    write_golden(tmp_path / "golden.npz", replace(golden, spec_id="0123456789abcdef"))
+    with pytest.raises(ContractError, match="0123456789abcdef"):
+        build_bento(built.model, tmp_path / "golden.npz", ABOUT, project=PROJECT)
+    with pytest.raises(DataError, match=CARD):
+        build_bento(tmp_path, built.golden, ABOUT, project=PROJECT)
+
+
+def test_wants_to_know_its_store(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BENTOML_HOME")
+    with pytest.raises(ConfigError, match="BENTOML_HOME"):
+        build_bento(built.model, built.golden, ABOUT, project=PROJECT)
+
+
+# The built bento, served.
+
+
+def _serving(tag: str) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(tag in part for part in process.info["cmdline"] or ())
+    ]
+
+
+def test_the_bento_reproduces_the_golden_batch(built: Built) -> None:
+    verified = verify_bento(built.tag, built.golden)
+    assert verified.tag == built.tag
+    assert verified.images == 5
+    assert verified.greatest_difference <= 1e-5
+    assert not _serving(built.tag)
+
+
+def test_a_bento_that_answers_otherwise_is_refused(built: Built, tmp_path: Path) -> None:
+    golden = read_golden(built.golden)
+    answers = golden.probabilities.copy()
+    answers[3, 0] += 0.25
+    write_golden(tmp_path / "golden.npz", replace(golden, probabilities=answers))
+    with pytest.raises(ServiceError, match=r"differ .* by up to 2\.5e-01"):
+        verify_bento(built.tag, tmp_path / "golden.npz")
+    assert not _serving(built.tag)
+
+
+def test_a_tampered_network_is_refused_at_start(store: Built) -> None:
+    network = next((store.home / "models").rglob(ONNX))
+    content = bytearray(network.read_bytes())
+    content[len(content) // 2] ^= 1
+    network.write_bytes(content)
+    with pytest.raises(ServiceError, match="expected SHA-256"):
+        verify_bento(store.tag, store.golden)
+    assert not _serving(store.tag)
+
+
+def test_a_network_with_a_card_to_match_is_refused_too(store: Built, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "other", seed=1)
+    folder = next((store.home / "models").rglob(ONNX)).parent
+    for name in (CARD, ONNX):
+        shutil.copyfile(tmp_path / "other" / name, folder / name)
+    assert read_json(folder / CARD)["onnx_sha256"] == sha256_file(folder / ONNX)
+    with pytest.raises(ServiceError, match=r"model\.json: expected SHA-256"):
+        verify_bento(store.tag, store.golden)
+
+
+def test_bentomls_own_client_and_store_know_the_bento(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bentoml
+    from bentoml.exceptions import UnprocessableEntity
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    listed = subprocess.run(
+        [sys.executable, "-m", "bentoml", "list", "-o", "json"],
+        env={**os.environ, "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [row["tag"] for row in json.loads(listed.stdout)] == [built.tag]
+    golden = read_golden(built.golden)
+    paths = [tmp_path / f"{i}.png" for i in range(len(golden.images))]
+    for path, image in zip(paths, golden.images, strict=True):
+        path.write_bytes(_png(image))
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with served(built.tag) as (url, _), bentoml.SyncHTTPClient(url) as client:
+        answer = client.classify(file=paths)
+        with pytest.raises(UnprocessableEntity, match="not_an_image"):
+            client.classify(file=[tmp_path / "bad.png"])
+    given = [list(result["probabilities"].values()) for result in answer["results"]]
+    np.testing.assert_allclose(given, golden.probabilities, atol=1e-5)
+
+
+def test_an_unknown_bento_is_named(built: Built) -> None:
+    with pytest.raises(ServiceError, match=r"ecgbeats-none:1: does not start"):
+        verify_bento("ecgbeats-none:1", built.golden)
