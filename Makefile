@@ -20,7 +20,7 @@ export GX_ANALYTICS_ENABLED := False
 export BENTOML_DO_NOT_TRACK := True
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark clean
+.PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark job-summary clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ prefect: setup ## Prefect's UI on what ran
 
 benchmark: setup ## Rendering against one matplotlib figure a beat, both sides in one run
 	@$(BIN)/python benchmarks/rendering.py
+
+job-summary: ## The verdict as Markdown, to GitHub's job summary or to the screen
+	@f=reports/$(RECIPE)/verdict.md; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
 
 clean: ## Remove what runs made (not the environment)
 	rm -rf data/*/*/ reports/*/ mlruns mlflow.db .prefect .bentoml .dvc/cache .dvc/tmp

@@ -16,11 +16,19 @@ from typing import Any
 import networkx as nx
 import yaml
 
-from ecgbeats.errors import ConfigError, ServiceError
+from ecgbeats import errors
+from ecgbeats.errors import ConfigError, EcgbeatsError, ServiceError
 from ecgbeats.files import canonical_json, sha256_text
 
 # The stage that every recipe ends with.
 LAST = "verdict"
+
+# How a command of ours begins the line that says why it failed.
+_OUR_ERRORS = frozenset(
+    name
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, EcgbeatsError)
+)
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,8 @@ def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
     Raises
     ------
     ServiceError
-        It failed; the message ends with the last lines that it said.
+        It failed; the message says why in the stage's own words, if it had any, else it ends
+        with the last lines of the output.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage.address]
     last: list[str] = []
@@ -185,7 +194,16 @@ def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
             process.terminate()
             raise
     if process.returncode:
-        raise ServiceError(f"stage {stage.address} failed:\n  " + "\n  ".join(last))
+        raise ServiceError(f"stage {stage.address} failed: {_cause(last)}")
+
+
+def _cause(last: Sequence[str]) -> str:
+    """From the last lines of a failed stage, those that say why."""
+    said = [line for line in last if not line.startswith("ERROR: failed to reproduce")]
+    for i, line in enumerate(said):
+        if line.partition(": ")[0] in _OUR_ERRORS:
+            return "\n".join(said[i:])
+    return "\n  ".join(["", *last])
 
 
 def _chatter(line: str) -> bool:

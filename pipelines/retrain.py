@@ -66,36 +66,44 @@ def retrain(root: Path, recipe: str) -> Run:
         Its `error` says what stopped it, if anything did; a rejecting gate is a
         GateFailed, after the model was registered as rejected.
     """
-    run = Run(recipe)
     try:
-        params = read_params(root / "params.yaml")
-        params.recipe(recipe)
-        dag = Dag(root)
+        _open(root, recipe)
     except EcgbeatsError as error:
-        run.error = error
-        return run
-    named = _retrain.with_options(flow_run_name=f"retrain {recipe}")
-    state = named(root, dag, params, run, return_state=True)
-    if run.error is None and not state.is_completed():
-        # Not an error of ours: whatever it was, the run has not succeeded.
-        run.error = ServiceError(f"flow: {state.message}")
-    return run
+        # Before any server is started: most often a slip in params.yaml or a name.
+        return Run(recipe, error=error)
+    named = retrain_flow.with_options(flow_run_name=f"retrain {recipe}")
+    state = named(str(root), recipe, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, Run):
+        return outcome
+    # Not an error of ours: whatever it was, the run has not succeeded.
+    return Run(recipe, error=ServiceError(f"flow: {state.message}"))
 
 
-@flow(name="retrain", validate_parameters=False, log_prints=False)
-def _retrain(root: Path, dag: Dag, params: Params, run: Run) -> State[Any]:
+@flow(name="retrain", persist_result=False)
+def retrain_flow(root: str, recipe: str) -> State[Run]:
+    """All steps for `recipe` of the project at `root`; fails when one fails or the gate does."""
+    run = Run(recipe)
+    folder = Path(root)
     try:
-        for stage in dag.plan(run.recipe):
-            _run_stage.with_options(task_run_name=stage.address)(root, dag, params, run, stage)
-        _judge(dag, params, run)
-        _register(root, dag, params, run)
+        params, dag = _open(folder, recipe)
+        for stage in dag.plan(recipe):
+            _run_stage.with_options(task_run_name=stage.address)(folder, dag, params, run, stage)
+        _judge(dag, run)
+        _register(folder, dag, params, run)
         enforce(run.verdict)
-        _package(root, dag, run)
+        _package(folder, run)
     except EcgbeatsError as error:
         run.error = error
         # A state, not an exception: the message says it all, a traceback would bury it.
-        return Failed(message=str(error))
-    return Completed(message="approved")
+        return Failed(message=str(error), data=run)
+    return Completed(message="approved", data=run)
+
+
+def _open(root: Path, recipe: str) -> tuple[Params, Dag]:
+    params = read_params(root / "params.yaml")
+    params.recipe(recipe)
+    return params, Dag(root)
 
 
 @contextmanager
@@ -107,8 +115,14 @@ def _timed(run: Run, step: str) -> Iterator[None]:
         run.seconds[step] = time.monotonic() - began
 
 
+def _never(*_: object) -> bool:
+    return False
+
+
 # Results are never kept by Prefect: DVC, MLflow and the bento store hold what matters.
-_step = task(persist_result=False, cache_policy=None)
+# A task that may not be tried again at all has its failure logged with a traceback, which
+# buries the message; one whose retry is refused has it told in one line.
+_step = task(persist_result=False, cache_policy=None, retries=1, retry_condition_fn=_never)
 
 
 @_step
@@ -139,7 +153,7 @@ def _train(root: Path, dag: Dag, params: Params, run: Run, stage: Stage) -> None
 
 
 @_step(name="gate")
-def _judge(dag: Dag, params: Params, run: Run) -> None:
+def _judge(dag: Dag, run: Run) -> None:
     run.metrics = read_json(dag.out(run.recipe, "evaluate", "metrics.json"))
     run.verdict = read_json(dag.out(run.recipe, "verdict", "verdict.json"))
     run.report = dag.out(run.recipe, "evaluate", "index.html")
@@ -177,7 +191,7 @@ def _register(root: Path, dag: Dag, params: Params, run: Run) -> None:
 
 
 @_step(name="package")
-def _package(root: Path, dag: Dag, run: Run) -> None:
+def _package(root: Path, run: Run) -> None:
     """Build the champion's bento and let it answer the golden batch."""
     champion = run.champion
     if champion is None or not champion.approved:
