@@ -232,7 +232,13 @@ def _log_run(client: MlflowClient, evidence: Evidence) -> str:
     metrics = read_json(evidence.metrics)
     weights = read_json(evidence.model / CARD)["weights_sha256"]
     experiment = _experiment(client, evidence.recipe_name)
-    followed = client.search_runs([experiment], f"tags.`{_TRAINED}` = '{weights}'", max_results=1)
+    content = evidence.lineage.content
+    followed = [
+        run
+        for run in client.search_runs([experiment], f"tags.`{_TRAINED}` = '{weights}'")
+        # A run with another content is evidence of another version.
+        if run.data.tags.get(_CONTENT, content) == content
+    ]
     if followed:
         run_id = str(followed[0].info.run_id)
     else:
@@ -244,7 +250,7 @@ def _log_run(client: MlflowClient, evidence: Evidence) -> str:
                 "recipe": evidence.recipe_name,
                 "git_commit": evidence.code.commit,
                 "git_dirty": str(evidence.code.dirty).lower(),
-                _CONTENT: evidence.lineage.content,
+                _CONTENT: content,
             }
         )
         mlflow.log_dict(environment(), "environment.json")

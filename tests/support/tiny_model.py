@@ -10,18 +10,24 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ecgbeats.files import sha256_arrays, sha256_file, write_json
 from ecgbeats.golden import Golden, write_golden
-from ecgbeats.imaging.spec import WaveformSpec
+from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
 from ecgbeats.inference import CARD, ONNX, Classifier
 
 CLASSES = ("N", "S", "V")
 SPEC = WaveformSpec(representation="waveform", height=16, width=16)
 
 
-def write_tiny_model(folder: Path, *, seed: int = 0) -> Classifier:
+def write_tiny_model(
+    folder: Path,
+    spec: WaveformSpec | CompositeSpec = SPEC,
+    classes: tuple[str, ...] = CLASSES,
+    *,
+    seed: int = 0,
+) -> Classifier:
     """Write model.json and model.onnx to `folder`; return the model, loaded."""
     rng = np.random.default_rng(seed)
-    rows, columns = SPEC.shape
-    weights = rng.normal(0, 0.002, (rows * columns, len(CLASSES))).astype(np.float32)
+    rows, columns = spec.shape
+    weights = rng.normal(0, 0.002, (rows * columns, len(classes))).astype(np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["image"], ["flat"]),
@@ -30,7 +36,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0) -> Classifier:
         ],
         "tiny",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", rows, columns, 1])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(CLASSES)])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(classes)])],
         [numpy_helper.from_array(weights, "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -38,13 +44,14 @@ def write_tiny_model(folder: Path, *, seed: int = 0) -> Classifier:
     onnx.save(model, folder / ONNX)
     card = {
         "schema": 1,
-        "classes": list(CLASSES),
-        "spec_id": SPEC.spec_id,
-        "image": SPEC.model_dump(mode="json"),
+        "classes": list(classes),
+        "spec_id": spec.spec_id,
+        "image": spec.model_dump(mode="json"),
         "model": {"name": "tiny", "options": {}},
         "parameters": int(weights.size),
         "weights_sha256": sha256_arrays([weights]),
         "onnx_sha256": sha256_file(folder / ONNX),
+        "training": {},
     }
     write_json(folder / CARD, card)
     return Classifier.load(folder)

@@ -1,0 +1,39 @@
+import os
+import time
+
+import pytest
+
+from ecgbeats.parallel import parallel_map
+
+pytestmark = pytest.mark.unit
+
+
+def slower_first(item: int) -> tuple[int, int]:
+    time.sleep(0.2 if item == 0 else 0)
+    return item * item, os.getpid()
+
+
+def fails_on_three(item: int) -> int:
+    if item == 3:
+        raise ValueError("three")
+    return item
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_items(
+    workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = parallel_map(slower_first, range(6), job="square", workers=workers)
+    assert [value for value, _ in results] == [0, 1, 4, 9, 16, 25]
+    assert (os.getpid() in {pid for _, pid in results}) == (workers == 1)
+    assert "square: 6/6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_is_raised_as_it_came(workers: int) -> None:
+    with pytest.raises(ValueError, match="three"):
+        parallel_map(fails_on_three, range(6), job="fail", workers=workers)
+
+
+def test_no_items_no_results() -> None:
+    assert parallel_map(slower_first, [], job="nothing", workers=2) == []
