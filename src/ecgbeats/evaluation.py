@@ -30,6 +30,7 @@ from ecgbeats.files import folder_written_aside, write_json, write_text
 METRICS = "metrics.json"
 PER_RECORD = "per_record.csv"
 PLOTS = "plots"
+CURVES = "curves"
 REPORT = "index.html"
 
 SCHEMA = 1
@@ -259,8 +260,8 @@ def write_evaluation(
 ) -> None:
     """Write the folder `out`, whole or not at all.
 
-    It holds metrics.json, per_record.csv, plots/ (PNGs, and CSVs for `dvc plots`) and the
-    page index.html, which needs none of the others. Equal input gives equal bytes.
+    It holds metrics.json, per_record.csv, plots/ (PNGs), curves/ (CSVs for `dvc plots`) and
+    the page index.html, which needs none of the others. Equal input gives equal bytes.
 
     Parameters
     ----------
@@ -321,8 +322,9 @@ def write_evaluation(
         (aside / PLOTS).mkdir()
         for name, picture in pictures.items():
             (aside / PLOTS / f"{name}.png").write_bytes(picture)
+        (aside / CURVES).mkdir()
         for name, table in tables.items():
-            write_text(aside / PLOTS / f"{name}.csv", table.to_csv(index=False))
+            write_text(aside / CURVES / f"{name}.csv", table.to_csv(index=False))
         write_text(aside / REPORT, page)
 
 

@@ -45,7 +45,8 @@ def evaluate_model(
     """Classify the test side, measure the answers and write both.
 
     Writes predictions.parquet and golden.npz (a batch that a service must reproduce) to
-    `predictions`; metrics.json, per_record.csv, plots/ and index.html to `report`.
+    `predictions`; metrics.json, per_record.csv, plots/, curves/ and index.html to
+    `report`.
 
     Returns
     -------

@@ -227,7 +227,7 @@ def test_all_files_are_written(written: Path, evaluation) -> None:
         "per_record.csv",
         "index.html",
         *(f"plots/{name}.png" for name in pictures),
-        *(f"plots/{name}.csv" for name in ("confusion", "roc", "pr", "history")),
+        *(f"curves/{name}.csv" for name in ("confusion", "roc", "pr", "history")),
     }
     assert json.loads((written / "metrics.json").read_text()) == evaluation
 
@@ -242,12 +242,12 @@ def test_plots_are_pictures_without_date_or_version(written: Path) -> None:
 
 
 def test_csvs_are_what_dvc_plots_takes(written: Path, evaluation) -> None:
-    confusion = pd.read_csv(written / "plots" / "confusion.csv")
+    confusion = pd.read_csv(written / "curves" / "confusion.csv")
     counts = pd.crosstab(confusion["actual"], confusion["predicted"])
     assert counts.loc["S", "N"] == evaluation["confusion"]["counts"][1][0]
-    assert list(pd.read_csv(written / "plots" / "roc.csv")) == ["class", "fpr", "tpr"]
-    assert list(pd.read_csv(written / "plots" / "pr.csv")) == ["class", "recall", "precision"]
-    assert "epoch" in pd.read_csv(written / "plots" / "history.csv")
+    assert list(pd.read_csv(written / "curves" / "roc.csv")) == ["class", "fpr", "tpr"]
+    assert list(pd.read_csv(written / "curves" / "pr.csv")) == ["class", "recall", "precision"]
+    assert "epoch" in pd.read_csv(written / "curves" / "history.csv")
 
 
 def test_the_same_input_gives_the_same_bytes(written: Path, tmp_path, table, evaluation) -> None:

@@ -87,6 +87,7 @@ def test_other_pages_of_the_report_folder_stay(
     run(made, tmp_path)
     assert (other / "index.html").read_text() == "kept"
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "curves",
         "index.html",
         "metrics.json",
         "per_record.csv",
