@@ -119,10 +119,18 @@ class TrainParams(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     # Weight of a class is (1 / its share) ** class_balance: 0 none, 1 full.
     class_balance: float = Field(default=0.0, ge=0, le=1)
+    # No earlier epoch counts as the best: at a high learning rate a good score is chance.
+    min_epochs: int = Field(default=1, ge=1)
     # Epochs without a better score on the validation side before training stops.
     patience: int = Field(ge=1)
     # After stopping, train anew on all training patients for the best number of epochs.
     refit: bool = False
+
+    @model_validator(mode="after")
+    def _some_epoch_counts(self) -> TrainParams:
+        if self.min_epochs > self.epochs:
+            raise ValueError(f"min_epochs {self.min_epochs} is more than epochs {self.epochs}")
+        return self
 
 
 class EvaluateParams(Section):

@@ -18,7 +18,7 @@ BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
 
 # All symbols that the WFDB library defines; anything else in a file is an error.
 # https://archive.physionet.org/physiobank/annotations.shtml
-KNOWN_SYMBOLS = BEAT_SYMBOLS | frozenset('[!]x()ptu`\'^|~+sT*D="@')
+KNOWN_SYMBOLS = BEAT_SYMBOLS | frozenset("[!]x()ptu`'^|~+sT*D=\"@")
 
 
 @dataclass(frozen=True)

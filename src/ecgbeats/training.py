@@ -138,7 +138,8 @@ def train(
     state = _resume(checkpoints, fingerprint)
     model = _fit(task, model_params, params, "select", params.epochs, state, checkpoints)
     selected = state.rows("select")
-    best = max(range(len(selected)), key=lambda i: selected[i]["validation_macro_f1"])
+    best = _best(selected, params.min_epochs)
+    assert best is not None
     if params.refit:
         say(f"train: refit on all training patients for {best + 1} epochs")
         model = _fit(task, model_params, params, "refit", best + 1, state, checkpoints)
@@ -179,7 +180,7 @@ def _fit(
         )
     began = time.monotonic()
     for epoch in range(len(done), epochs):
-        if phase == "select" and _out_of_patience(state.rows(phase), params.patience):
+        if phase == "select" and _out_of_patience(state.rows(phase), params):
             break
         _reseed(model, params.seed, epoch)
         feed.start_epoch(epoch)
@@ -194,7 +195,7 @@ def _fit(
         if phase == "select":
             row |= _validate(task, model)
         state.history.append(row)
-        _save(model, state, checkpoints, phase, epoch)
+        _save(model, state, checkpoints, phase, epoch, params.min_epochs)
         left = (time.monotonic() - began) / (epoch + 1 - len(done)) * (epochs - epoch - 1)
         figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
         say(f"train: {phase}, epoch {epoch + 1}/{epochs}: {figures}; at most {left:.0f} s left")
@@ -223,9 +224,15 @@ def _learning_rate(peak: float, epoch: int, epochs: int) -> float:
     return float(peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * share))))
 
 
-def _out_of_patience(rows: list[dict[str, Any]], patience: int) -> bool:
-    scores = [row["validation_macro_f1"] for row in rows]
-    return bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= patience
+def _best(rows: list[dict[str, Any]], min_epochs: int) -> int | None:
+    """Index of the best row; None before `min_epochs`, as early scores are chance."""
+    scores = [row["validation_macro_f1"] for row in rows[min_epochs - 1 :]]
+    return min_epochs - 1 + int(np.argmax(scores)) if scores else None
+
+
+def _out_of_patience(rows: list[dict[str, Any]], params: TrainParams) -> bool:
+    best = _best(rows, params.min_epochs)
+    return best is not None and len(rows) - 1 - best >= params.patience
 
 
 def _validate(task: Task, model: keras.Model) -> dict[str, float]:
@@ -270,16 +277,22 @@ def _resume(checkpoints: Path, fingerprint: str) -> _Progress:
     return _Progress(fingerprint)
 
 
-def _save(model: keras.Model, state: _Progress, checkpoints: Path, phase: str, epoch: int) -> None:
+def _save(
+    model: keras.Model,
+    state: _Progress,
+    checkpoints: Path,
+    phase: str,
+    epoch: int,
+    min_epochs: int,
+) -> None:
     """Write the model, then the state that names it, then drop what no state names."""
     name = f"{phase}-{epoch + 1:03d}.keras"
     with written_aside(checkpoints / name) as aside:
         model.save(aside)
     state.checkpoint = name
-    if phase == "select":
-        scores = [row["validation_macro_f1"] for row in state.rows(phase)]
-        if int(np.argmax(scores)) == len(scores) - 1:
-            state.best = name
+    rows = state.rows(phase)
+    if phase == "select" and _best(rows, min_epochs) == len(rows) - 1:
+        state.best = name
     write_json(checkpoints / _STATE, vars(state))
     write_text(checkpoints / HISTORY, pd.DataFrame(state.history).to_csv(index=False))
     for path in checkpoints.glob("*.keras"):

@@ -45,6 +45,7 @@ def test_ds1_and_ds2_are_the_published_ones() -> None:
     [
         ("recipes.sample-aami5.train.epoch", 3, "recipes.sample-aami5.train.epoch"),
         ("recipes.sample-aami5.train.epochs", 0, "epochs"),
+        ("recipes.sample-aami5.train.min_epochs", 99, "more than epochs"),
         ("recipes.sample-aami5.dataset", "nowhere", "nowhere"),
         ("recipes.sample-aami5.protocol", "nothing", "nothing"),
         ("recipes.sample-aami5.evaluate.headline", ["N", "X"], "X"),

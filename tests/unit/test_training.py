@@ -142,13 +142,14 @@ def test_a_checkpoint_of_another_task_is_not_resumed(
 def test_training_stops_when_patience_ends(
     task: training.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([0.5, 0.9, 0.8, 0.7, 0.6, 0.5])
+    scores = iter([0.95, 0.9, 0.8, 0.7, 0.6, 0.5])
     monkeypatch.setattr(
         training,
         "_validate",
         lambda *_: {"validation_loss": 1.0, "validation_macro_f1": next(scores)},
     )
-    params = PARAMS.model_copy(update={"epochs": 6, "patience": 2})
+    # The first epoch's score is better, and does not count.
+    params = PARAMS.model_copy(update={"epochs": 6, "min_epochs": 2, "patience": 2})
     facts = fit(task, tmp_path, params)["training"]
     assert (facts["best_epoch"], facts["epochs_run"]) == (2, 4)
 
