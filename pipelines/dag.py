@@ -63,14 +63,14 @@ class Dag:
 
     def recipes(self) -> tuple[str, ...]:
         """The recipes that dvc.yaml can run."""
-        found = (node.addressing.partition("@") for node in self._graph)
+        found = (_address(node).partition("@") for node in self._graph)
         return tuple(sorted(recipe for name, _, recipe in found if name == LAST))
 
     def plan(self, recipe: str) -> tuple[Stage, ...]:
         """The stages that lead to the verdict on `recipe`, each after those it needs."""
         return tuple(
             Stage(
-                node.addressing,
+                _address(node),
                 tuple(self._relative(out.fs_path) for out in node.outs),
                 str(node.cmd),
             )
@@ -95,18 +95,17 @@ class Dag:
 
     def unchanged(self, stage: Stage) -> bool:
         """Whether DVC would skip `stage`: inputs, parameters and outputs are as recorded."""
-        return not self._open().status(targets=[stage.address])
+        return not self._open().status(targets=[f"{self._root / 'dvc.yaml'}:{stage.address}"])
 
     def lock_entries(self, recipe: str) -> dict[str, Any]:
         """What dvc.lock records of the stages of `recipe`: inputs, parameters, outputs, hashes."""
         path = self._root / "dvc.lock"
         recorded = yaml.safe_load(path.read_text("utf-8"))["stages"] if path.is_file() else {}
-        missing = [
-            node.addressing for node in self._nodes(recipe) if node.addressing not in recorded
-        ]
+        needed = [_address(node) for node in self._nodes(recipe)]
+        missing = [address for address in needed if address not in recorded]
         if missing:
             raise ServiceError(f"dvc.lock: no record of {', '.join(missing)}; run them first")
-        return {node.addressing: recorded[node.addressing] for node in self._nodes(recipe)}
+        return {address: recorded[address] for address in needed}
 
     def _open(self) -> Any:
         """DVC's view of the project as it is now; it keeps what it has once read."""
@@ -121,7 +120,7 @@ class Dag:
         return repo
 
     def _nodes(self, recipe: str) -> list[Any]:
-        by_address = {node.addressing: node for node in self._graph}
+        by_address = {_address(node): node for node in self._graph}
         target = by_address.get(f"{LAST}@{recipe}")
         if target is None:
             raise ConfigError(
@@ -129,13 +128,15 @@ class Dag:
             )
         # DVC's edges point from a stage to what it depends on.
         needed = self._graph.subgraph({target, *nx.descendants(self._graph, target)})
-        order = nx.lexicographical_topological_sort(
-            needed.reverse(copy=True), key=lambda node: str(node.addressing)
-        )
-        return list(order)
+        return list(nx.lexicographical_topological_sort(needed.reverse(copy=True), key=_address))
 
     def _relative(self, path: str) -> str:
         return Path(path).relative_to(self._root).as_posix()
+
+
+def _address(node: Any) -> str:
+    # That of a stage in dvc.yaml depends, as DVC gives it, on the working directory.
+    return str(getattr(node, "name", None) or node.addressing)
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
             process.terminate()
             raise
     if process.returncode:
-        raise ServiceError(f"stage {stage.address} failed: {_cause(last)}")
+        raise ServiceError(f"stage {stage.address} failed:{_cause(last)}")
 
 
 def _cause(last: Sequence[str]) -> str:
@@ -202,7 +203,7 @@ def _cause(last: Sequence[str]) -> str:
     said = [line for line in last if not line.startswith("ERROR: failed to reproduce")]
     for i, line in enumerate(said):
         if line.partition(": ")[0] in _OUR_ERRORS:
-            return "\n".join(said[i:])
+            return " " + "\n".join(said[i:])
     return "\n  ".join(["", *last])
 
 

@@ -85,7 +85,20 @@ def test_a_premature_beat_shows_in_the_rhythm() -> None:
     assert early["pre_rr"] == pytest.approx(np.log(0.6), abs=0.01)
     assert early["post_rr"] == pytest.approx(np.log(1.4), abs=0.01)
     assert early["pre_rr_local"] == pytest.approx(np.log(0.6), abs=0.01)
-    assert np.abs(values[5]).max() < 0.01
+    assert np.abs(values[5, :5]).max() < 0.01
+
+
+def test_an_irregular_rhythm_shows_in_the_spread() -> None:
+    rng = np.random.default_rng(5)
+    spread = RHYTHM.index("rr_spread")
+    for variation, sign in ((0.02, -1), (0.3, 1)):
+        seconds = np.cumsum(0.8 * np.exp(rng.normal(0, variation, 100)))
+        values = rhythm(np.rint(seconds * FS).astype(int), FS)[:, spread]
+        assert (np.sign(values) == sign).mean() > 0.95
+    # One early beat does not make a rhythm irregular.
+    samples = regular(40)
+    samples[20] -= round(0.4 * 0.8 * FS)
+    assert rhythm(samples, FS)[:, spread].max() < -0.5
 
 
 def test_rhythm_is_the_same_at_any_heart_rate_and_sampling_rate() -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from ecgbeats.files import canonical_json, sha256_text
 
 # Part of `spec_id`: raise it when the same spec would be drawn differently.
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 
 # Names that files use for the limb lead II of the training database and its stand-ins,
 # in order of preference; a recording with none of them is read by its first lead.
