@@ -32,13 +32,13 @@ $(BIN)/.ready: pyproject.toml uv.lock
 	$(UV) sync --frozen --python $(PYTHON)
 	@touch $@
 
-run: setup ## The whole flow: make run [RECIPE=mitdb-aami5] [MIRROR=folder or URL]
+run: setup ## The whole flow; fails unless the gate passes [RECIPE=...] [MIRROR=folder or URL]
 	@$(RUN) run $(RECIPE)
 
-repro: setup ## The files alone, by DVC without Prefect: make repro [RECIPE=...]
-	@$(if $(MIRROR),ECGBEATS_MIRROR="$(abspath $(MIRROR))") PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro verdict@$(RECIPE)
+repro: setup ## The files alone, by DVC without Prefect [RECIPE=...] [MIRROR=...]
+	@$(if $(MIRROR),ECGBEATS_MIRROR="$(or $(realpath $(MIRROR)),$(MIRROR))") PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro verdict@$(RECIPE)
 
-gate: setup ## Exit 0 if the recipe's model passed, 1 if not
+gate: setup ## Fails unless the recipe's model passed [RECIPE=...]
 	@$(RUN) gate $(RECIPE)
 
 test: setup ## All tests that need nothing but this clone
@@ -75,4 +75,5 @@ job-summary: ## The verdict as Markdown, to GitHub's job summary or to the scree
 	@f=reports/$(RECIPE)/verdict.md; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
 
 clean: ## Remove what runs made (not the environment)
-	rm -rf data/*/*/ reports/*/ mlruns mlflow.db .prefect .bentoml .dvc/cache .dvc/tmp
+	git clean -fdXq data reports
+	rm -rf beats mlruns mlartifacts mlflow.db .prefect .bentoml .dvc/cache .dvc/tmp

@@ -70,9 +70,15 @@ def gate(recipe: str) -> None:
     from ecgbeats.gate import enforce
     from pipelines.dag import Dag
 
-    path = Dag(root).out(recipe, "verdict", "verdict.json")
-    if not path.is_file():
-        raise DataError(f"{path}: no verdict yet; run `make run RECIPE={recipe}` first")
+    dag = Dag(root)
+    # Git keeps verdicts: one may lie there that is of other data, code or parameters.
+    stale = [stage.address for stage in dag.plan(recipe) if not dag.unchanged(stage)]
+    if stale:
+        raise DataError(
+            f"{recipe}: expected a verdict on the present data, code and parameters; "
+            f"not up to date: {', '.join(stale)}. Run `make run RECIPE={recipe}` first."
+        )
+    path = dag.out(recipe, "verdict", "verdict.json")
     verdict = read_json(path)
     for check in verdict["checks"]:
         mark = "pass" if check["passed"] else "FAIL"
@@ -123,6 +129,9 @@ def ui(tool: str, port: int | None) -> None:
     _enter()
     if tool == "mlflow":
         store = os.environ["MLFLOW_TRACKING_URI"]
+        if store.startswith(("http://", "https://")):
+            click.echo(f"MLflow is a server already: {store}")
+            return
         command = ["mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1"]
         command += ["--port", str(port or 5000)]
     else:

@@ -5,10 +5,13 @@ The DAG stands in dvc.yaml; nothing here restates it.
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,6 +185,7 @@ def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         try:
@@ -192,10 +196,20 @@ def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
                 last = [*last[-5:], line]
                 tell(line)
         except BaseException:
-            process.terminate()
+            _end(process)
             raise
     if process.returncode:
         raise ServiceError(f"stage {stage.address} failed:{_cause(last)}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Stop DVC and the stage that it runs: a stage left behind would write under the next run."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+            return
 
 
 def _cause(last: Sequence[str]) -> str:

@@ -154,6 +154,11 @@ def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project:
     return about.tag
 
 
+def has_bento(about: BentoAbout) -> bool:
+    """Whether the store holds a bento of this tag."""
+    return (_home() / "bentos" / about.name.lower() / about.version.lower()).exists()
+
+
 def stage(context: Path, model_folder: Path, golden: Path, about: BentoAbout, project: Path) -> str:
     """Lay out in the new folder `context` all that the bento holds; return the model's tag.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -118,6 +119,9 @@ def register(evidence: Evidence) -> Registered:
     name = model_name(evidence.recipe_name)
     found = _version_of(client, name, evidence.lineage.content)
     if found is not None:
+        if found.tags["verdict"] == APPROVED and not _aliases(client, name).get(CHAMPION):
+            # The run that registered it died before it came to this.
+            _give_alias(client, name, str(found.version))
         return _describe(client, found, created=False)
     verdict = read_json(evidence.verdict)
     run_id = _log_run(client, evidence)
@@ -194,9 +198,11 @@ def _start_run(client: MlflowClient, recipe: str, params: Mapping[str, Any]) -> 
 
 
 def _follow(client: MlflowClient, run_id: str, history: Path, stop: threading.Event) -> None:
-    seen = 0
+    seen, began = 0, time.time()
     while not stop.wait(1.0):
-        seen = _log_history(client, run_id, history, already=seen)
+        # An older file is of a training that was given up.
+        if history.is_file() and history.stat().st_mtime >= began:
+            seen = _log_history(client, run_id, history, already=seen)
 
 
 def _log_history(client: MlflowClient, run_id: str, history: Path, *, already: int) -> int:

@@ -19,9 +19,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from ecgbeats.config import Params, read_params
-from ecgbeats.errors import EcgbeatsError, GateFailed, ServiceError
+from ecgbeats.errors import EcgbeatsError, ServiceError
 from ecgbeats.files import read_json
 from ecgbeats.gate import enforce, verdict_markdown
+from ecgbeats.inference import HISTORY
 from pipelines import packaging, registry
 from pipelines.dag import Dag, Lineage, Stage, reproduce
 from pipelines.memory import PeakMemory
@@ -142,8 +143,6 @@ def _run_stage(root: Path, dag: Dag, params: Params, run: Run, stage: Stage) -> 
 
 
 def _train(root: Path, dag: Dag, params: Params, run: Run, stage: Stage) -> None:
-    from ecgbeats.training import HISTORY
-
     recipe = params.recipe(run.recipe)
     model = dag.out(run.recipe, _TRAIN)
     history = dag.option(stage, "--checkpoints") / HISTORY
@@ -195,7 +194,7 @@ def _package(root: Path, run: Run) -> None:
     """Build the champion's bento and let it answer the golden batch."""
     champion = run.champion
     if champion is None or not champion.approved:
-        raise GateFailed(f"{run.recipe}: no approved champion to package")
+        raise ServiceError(f"MLflow: {run.recipe} has no approved champion to package")
     with _timed(run, "package"), tempfile.TemporaryDirectory() as scratch:
         folder = registry.fetch_model(champion, Path(scratch))
         golden = folder / "golden.npz"
@@ -219,8 +218,9 @@ def _package(root: Path, run: Run) -> None:
                 },
             },
         )
+        there = packaging.has_bento(about)
         run.bento = packaging.build_bento(folder, golden, about, project=root)
-        if tags.get("bento") == run.bento:
+        if there and tags.get("bento") == run.bento:
             get_run_logger().info("%s: built and checked before", run.bento)
             return
         verified = packaging.verify_bento(run.bento, golden)

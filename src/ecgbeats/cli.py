@@ -255,7 +255,7 @@ def verdict(recipe: str, params_file: Path, metrics: Path, out: Path) -> None:
 @click.command("export-images")
 @folder("--images", "Image folder of a recipe, e.g. data/images/mitdb-aami5.")
 @folder("--out", "New folder for the PNGs.")
-@click.option("--labels", required=True, help="Label scheme, e.g. aami5.")
+@click.option("--labels", required=True, help="Protocol whose label scheme to use, e.g. aami5.")
 @click.option("--record", "records", multiple=True, help="Only this record; repeatable.")
 @click.option("--each", type=click.IntRange(1), help="At most so many images a class.")
 @params_option

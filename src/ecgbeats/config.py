@@ -15,6 +15,9 @@ from ecgbeats.labels import LabelScheme
 
 Value = TypeVar("Value")
 
+# Recipes and datasets name folders, registered models, bentos and Prefect artifacts.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,7 +99,7 @@ class Check(Section):
 class Protocol(Section):
     """Label scheme, which records, how they are split, and what a model must reach."""
 
-    labels: str
+    labels: LabelScheme
     exclude_records: tuple[str, ...] = ()
     # A published split that parts one person's records must say so here, by name.
     patients_on_both_sides: tuple[str, ...] = ()
@@ -135,7 +138,7 @@ class TrainParams(Section):
 
 class EvaluateParams(Section):
     # Classes whose mean F1 is the headline.
-    headline: tuple[str, ...]
+    headline: tuple[str, ...] = Field(min_length=1)
     bootstrap: int = Field(default=1000, ge=100)
     seed: int = 0
 
@@ -154,19 +157,16 @@ class Recipe(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    labels: Mapping[str, LabelScheme]
-    datasets: Mapping[str, Dataset]
-    protocols: Mapping[str, Protocol]
-    recipes: Mapping[str, Recipe]
+    datasets: Mapping[Name, Dataset]
+    protocols: Mapping[Name, Protocol]
+    recipes: Mapping[Name, Recipe]
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Params:
-        for name, protocol in self.protocols.items():
-            _known(f"protocols.{name}.labels", protocol.labels, self.labels)
         for name, recipe in self.recipes.items():
             _known(f"recipes.{name}.dataset", recipe.dataset, self.datasets)
             _known(f"recipes.{name}.protocol", recipe.protocol, self.protocols)
-            classes = self.labels[self.protocols[recipe.protocol].labels].names
+            classes = self.protocols[recipe.protocol].labels.names
             for label in recipe.evaluate.headline:
                 _known(f"recipes.{name}.evaluate.headline", label, classes)
         return self
@@ -177,14 +177,14 @@ class Params(Section):
     def dataset(self, name: str) -> Dataset:
         return _pick("dataset", name, self.datasets)
 
-    def scheme(self, name: str) -> LabelScheme:
-        return _pick("label scheme", name, self.labels)
+    def scheme(self, protocol: str) -> LabelScheme:
+        return _pick("protocol", protocol, self.protocols).labels
 
     def protocol_of(self, recipe: str) -> Protocol:
         return self.protocols[self.recipe(recipe).protocol]
 
     def scheme_of(self, recipe: str) -> LabelScheme:
-        return self.labels[self.protocol_of(recipe).labels]
+        return self.protocol_of(recipe).labels
 
 
 def read_params(path: Path) -> Params:
@@ -201,7 +201,7 @@ def read_params(path: Path) -> Params:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
         return Params.model_validate(values)
     except ValidationError as error:

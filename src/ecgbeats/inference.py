@@ -12,7 +12,8 @@ from ecgbeats.errors import ContractError, DataError
 from ecgbeats.files import read_json, sha256_file
 from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec, spec_from_json
 
-CARD, ONNX, KERAS = "model.json", "model.onnx", "model.keras"
+# Files of a model folder.
+CARD, ONNX, KERAS, HISTORY = "model.json", "model.onnx", "model.keras", "history.csv"
 _BATCH = 1024
 
 

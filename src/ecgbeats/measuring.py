@@ -18,10 +18,9 @@ from ecgbeats.files import folder_written_aside
 from ecgbeats.golden import Golden, write_golden
 from ecgbeats.imaging.sheets import class_sheets
 from ecgbeats.imaging.store import BeatImages
-from ecgbeats.inference import Classifier
+from ecgbeats.inference import HISTORY, Classifier
 from ecgbeats.progress import say
 from ecgbeats.split import TEST, Split
-from ecgbeats.training import HISTORY
 
 PREDICTIONS, GOLDEN = "predictions.parquet", "golden.npz"
 

@@ -32,7 +32,7 @@ from ecgbeats.files import (
     written_aside,
 )
 from ecgbeats.imaging.store import BeatImages
-from ecgbeats.inference import CARD, KERAS, ONNX, Classifier
+from ecgbeats.inference import CARD, HISTORY, KERAS, ONNX, Classifier
 from ecgbeats.models import build_model
 from ecgbeats.progress import say
 from ecgbeats.split import TRAIN, VALIDATION
@@ -40,7 +40,6 @@ from ecgbeats.split import TRAIN, VALIDATION
 if TYPE_CHECKING:
     import keras
 
-HISTORY = "history.csv"
 _STATE = "state.json"
 _PREDICT_BATCH = 1024
 # The served network may differ from the trained one by no more, in probability.
@@ -131,7 +130,8 @@ def train(
                 "headline": task.headline,
                 "model": model_params.model_dump(mode="json"),
                 "train": params.model_dump(mode="json"),
-                "keras": keras.__version__,
+                "keras": [keras.__version__, keras.backend.backend()],
+                "code": _code(),
             }
         )
     )
@@ -146,6 +146,13 @@ def train(
     card = _export(task, model, model_params, state, selected[best], out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return card
+
+
+def _code() -> str:
+    """Hash of the code that decides what a training gives; a checkpoint of other code is void."""
+    here = Path(__file__).parent
+    own = [here / "training.py", here / "feed.py", *sorted((here / "models").glob("*.py"))]
+    return sha256_text("".join(sha256_file(path) for path in own))
 
 
 def _fit(
@@ -184,7 +191,8 @@ def _fit(
             break
         _reseed(model, params.seed, epoch)
         feed.start_epoch(epoch)
-        model.optimizer.learning_rate = _learning_rate(params.learning_rate, epoch, epochs)
+        # Over the same number of epochs in both phases: refit repeats what was selected.
+        model.optimizer.learning_rate = _learning_rate(params.learning_rate, epoch, params.epochs)
         fitted = model.fit(feed, epochs=1, verbose=0, shuffle=False)
         row = {
             "phase": phase,
@@ -198,7 +206,8 @@ def _fit(
         _save(model, state, checkpoints, phase, epoch, params.min_epochs)
         left = (time.monotonic() - began) / (epoch + 1 - len(done)) * (epochs - epoch - 1)
         figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
-        say(f"train: {phase}, epoch {epoch + 1}/{epochs}: {figures}; at most {left:.0f} s left")
+        still = f"at most {left:.0f} s left in this phase"
+        say(f"train: {phase}, epoch {epoch + 1}/{epochs}: {figures}; {still}")
     if phase == "select" and not params.refit:
         model = keras.saving.load_model(checkpoints / str(state.best))
     return model

@@ -29,7 +29,7 @@ def made(tmp_path: Path) -> tuple[BeatImages, Split, Path]:
     render_dataset(tmp_path / "raw", SPEC, AAMI5, tmp_path / "images", workers=1)
     images = BeatImages.open(tmp_path / "images")
     protocol = Protocol(
-        labels="aami5",
+        labels=AAMI5,
         split=PatientSplit(by="patient", test_share=0.34, validation_share=0.34),
         gate=({"metric": "accuracy", "at_least": 0.5},),  # type: ignore[arg-type]
     )

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 
 
 def protocol(split: PatientSplit | BeatSplit) -> Protocol:
-    return Protocol(labels="aami5", split=split, gate=(Check(metric="accuracy", at_least=0.5),))
+    return Protocol(labels=AAMI5, split=split, gate=(Check(metric="accuracy", at_least=0.5),))
 
 
 def beats(patients: int = 12, each: int = 60, seed: int = 0) -> pd.DataFrame:

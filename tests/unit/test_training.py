@@ -32,7 +32,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Iterator[training.Task]:
     render_dataset(folder / "raw", SPEC, AAMI5, folder / "images", workers=1)
     images = BeatImages.open(folder / "images")
     protocol = Protocol(
-        labels="aami5",
+        labels=AAMI5,
         split=PatientSplit(by="patient", test_share=0.25, validation_share=0.34),
         gate=({"metric": "accuracy", "at_least": 0.5},),  # type: ignore[arg-type]
     )
