@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ecgbeats.errors import DataError
+from ecgbeats.errors import ConfigError, DataError
 from ecgbeats.files import read_json, write_text
 
 MANIFEST = "dataset.json"
@@ -43,6 +44,22 @@ class Manifest(BaseModel):
     def patient_of(self) -> dict[str, str]:
         return {entry.record: entry.patient for entry in self.records}
 
+    def without(self, exclude: Collection[str]) -> tuple[RecordEntry, ...]:
+        """The records that `exclude` does not name.
+
+        Raises
+        ------
+        ConfigError
+            It names a record that is not there.
+        """
+        absent = sorted(set(exclude) - set(self.record_names))
+        if absent:
+            raise ConfigError(
+                f"exclude_records: expected records of {self.name} "
+                f"({', '.join(self.record_names)}), got {', '.join(absent)}"
+            )
+        return tuple(entry for entry in self.records if entry.record not in exclude)
+
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_text(Path(folder) / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
@@ -60,7 +77,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise DataError(
             f"{folder}: expected a dataset folder with a {MANIFEST}; found none. "
-            "Run `ecgbeats fetch` (or `dvc repro`) first."
+            "Run `make run` (or `dvc repro`) first."
         )
     try:
         return Manifest.model_validate(read_json(path))

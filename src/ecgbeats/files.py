@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,14 @@ def written_aside(path: Path) -> Iterator[Path]:
     """Yield a sibling path to write to; rename it to `path` on success, remove it on error.
 
     The rename replaces atomically, so a reader sees the old file, the new one or none,
-    never a half-written one, whenever the process dies.
+    never a half-written one, whenever the process dies. What a process of this machine
+    left when it was killed is removed by the next that writes `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: numpy, Keras and Pillow choose the format by it.
+    for left in _left_behind(path, f".{path.stem}.", f".partial{path.suffix}"):
+        _remove(left)
     aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield aside
@@ -36,12 +40,19 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_aside(path: Path) -> Iterator[Path]:
-    """The same for a folder: yield an empty sibling, swap it in for `path` on success."""
+    """The same for a folder: yield an empty sibling, swap it in for `path` on success.
+
+    A folder is swapped in two steps. If the process was killed between them, the next that
+    writes `path` first puts the old folder back.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in _left_behind(path, f".{path.name}.", ".partial"):
+        _remove(left)
+    for left in _left_behind(path, f".{path.name}.", ".old"):
+        _put_back_or_remove(left, path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
@@ -49,8 +60,45 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(aside, path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(aside)
+        _put_back_or_remove(old, path)
+
+
+def _left_behind(path: Path, before: str, after: str) -> list[Path]:
+    """Siblings `before`<process id>`after` of processes that are gone."""
+    named = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    return [
+        sibling
+        for sibling in path.parent.iterdir()
+        if (match := named.fullmatch(sibling.name)) and _is_gone(int(match[1]))
+    ]
+
+
+def _is_gone(process: int) -> bool:
+    # In a container every run may have the same id: one of its own is from an earlier run.
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # somebody else's
+        return False
+    return False
+
+
+def _put_back_or_remove(old: Path, path: Path) -> None:
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+    else:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -142,14 +142,14 @@ def _golden(
     probabilities: np.ndarray,
 ) -> Golden:
     """Some beats of each class, spread over the test side."""
-    each = -(-_GOLDEN_BEATS // table["label"].nunique())
+    each = max(1, _GOLDEN_BEATS // table["label"].nunique())
     rows = np.concatenate(
         [
             here[np.linspace(0, len(here) - 1, min(each, len(here))).astype(int)]
             for here in (np.flatnonzero(table["label"] == k) for k in table["label"].unique())
         ]
     )
-    rows = np.sort(rows)[:_GOLDEN_BEATS]
+    rows = np.sort(rows)
     return Golden(
         images=images.take(index[rows]),
         probabilities=probabilities[rows],

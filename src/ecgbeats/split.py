@@ -17,9 +17,14 @@ from ecgbeats.labels import LabelScheme
 
 TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
 
+_SMALL_CLASS = 20
+
 
 def assign_sides(beats: pd.DataFrame, scheme: LabelScheme, protocol: Protocol) -> pd.DataFrame:
     """The table of beats with two more columns: label (class name) and side.
+
+    A share of patients is one of round(1 / share) folds, so 0.34 gives a third and 0.4 a
+    half; a share of beats is taken as it is.
 
     Parameters
     ----------
@@ -29,9 +34,10 @@ def assign_sides(beats: pd.DataFrame, scheme: LabelScheme, protocol: Protocol) -
     Raises
     ------
     ConfigError
-        The split names records that are not there.
+        The split names records that are not there, a fold that does not exist, or a share
+        of patients above one half.
     DataError
-        A side would be empty.
+        A side would be empty, or there are too few patients or beats to part.
     """
     encoded = scheme.encode(beats["symbol"].to_numpy())
     if isinstance(protocol.split, PatientSplit):
@@ -68,9 +74,16 @@ def _by_patient(beats: pd.DataFrame, labels: np.ndarray, split: PatientSplit) ->
 def _grouped_share(
     beats: pd.DataFrame, labels: np.ndarray, index: np.ndarray, share: float, seed: int
 ) -> np.ndarray:
-    """Beats of whole patients, about `share` of `index`, classes balanced as patients allow."""
+    """Beats of whole patients, about `share` of `index`, classes balanced as patients allow.
+
+    They are one of round(1 / share) folds, the one that comes nearest to `share`.
+    """
+    if share > 0.5:
+        raise ConfigError(
+            f"split: expected a share of patients of at most 0.5 (one fold of two), got {share}"
+        )
     patients = beats["patient"].to_numpy()[index]
-    folds = max(2, round(1 / share))
+    folds = round(1 / share)
     if len(np.unique(patients)) < folds:
         raise DataError(
             f"split: a share of {share} needs {folds} patients, got {len(np.unique(patients))}"
@@ -78,6 +91,11 @@ def _grouped_share(
     # Every fold is a candidate; the best is the one whose classes come nearest to the
     # share. Rare classes live in few patients: one draw alone often misses them.
     counts = np.bincount(labels[index])
+    if counts.max() < folds:
+        raise DataError(
+            f"split: a share of {share} needs a class of at least {folds} beats, "
+            f"the largest has {counts.max()}"
+        )
     best, best_error = None, np.inf
     for offset in range(8):
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + offset)
@@ -94,19 +112,35 @@ def _grouped_share(
 def _by_beat(labels: np.ndarray, split: BeatSplit) -> np.ndarray:
     if split.fold >= split.folds:
         raise ConfigError(f"split: fold {split.fold} of {split.folds}; folds count from 0")
+    counts = np.bincount(labels)
+    if counts.max() < split.folds:
+        raise DataError(
+            f"split: {split.folds} folds need a class of at least {split.folds} beats, "
+            f"the largest has {counts.max()}"
+        )
     splitter = StratifiedKFold(split.folds, shuffle=True, random_state=split.seed)
     side = np.full(len(labels), TRAIN, object)
     rest, test = list(splitter.split(labels, labels))[split.fold]
     side[test] = TEST
-    counts = np.bincount(labels)
     # A class too small to be parted stays whole on the training side.
-    parted = rest[counts[labels[rest]] > 20]
-    _, validation = train_test_split(
-        parted,
-        test_size=split.validation_share,
-        stratify=labels[parted],
-        random_state=split.seed,
-    )
+    parted = rest[counts[labels[rest]] > _SMALL_CLASS]
+    if not len(parted):
+        raise DataError(
+            f"split: a validation side needs a class of more than {_SMALL_CLASS} beats, "
+            f"the largest has {counts.max()}"
+        )
+    try:
+        _, validation = train_test_split(
+            parted,
+            test_size=split.validation_share,
+            stratify=labels[parted],
+            random_state=split.seed,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"split: a validation share of {split.validation_share} of {len(parted)} beats "
+            f"cannot hold every class: {error}"
+        ) from error
     side[validation] = VALIDATION
     return side
 

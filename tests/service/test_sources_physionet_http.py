@@ -127,6 +127,8 @@ def test_lasting_fault_is_an_error_and_what_came_stays(
     server.always_fail("201.dat", fault)
     with pytest.raises(error) as caught:
         fetch()
+    # Not one of the module's own kinds, whose names would reach people.
+    assert type(caught.value) is error
     assert caught.match(message)
     assert caught.match(rf"201\.dat: {server.url}/201\.dat: .*tried {ATTEMPTS} times")
     assert server.count("201.dat") == ATTEMPTS
@@ -154,8 +156,10 @@ def test_refused_file_is_asked_for_once(fetch: Fetch, server: FaultyServer, code
 
 def test_lost_sums_never_get_their_name(fetch: Fetch, server: FaultyServer, tmp_path: Path) -> None:
     server.always_fail(SUMS, http_faults.truncated)
-    with pytest.raises(FetchError, match=f"{SUMS}: {server.url}"):
+    with pytest.raises(FetchError, match=f"{SUMS}: {server.url}") as caught:
         fetch()
+    assert type(caught.value) is FetchError
+    assert "could not be reached" not in str(caught.value)
     assert contents(tmp_path / "out") == {}
 
 
@@ -183,6 +187,7 @@ def test_unreachable_host_says_how_to_give_a_mirror(nobody: str, tmp_path: Path)
         fetch_physionet(
             SOURCE, "mitdb", tmp_path / "out", mirror=nobody, patience=Patience(2, 0.01)
         )
+    assert type(caught.value) is FetchError
     assert caught.match(f"{SUMS}: {nobody}/{SUMS}: .*refused")
     assert caught.match("could not be reached")
     assert caught.match("make run RECIPE=mitdb-aami5 MIRROR=<folder or URL of the same layout>")

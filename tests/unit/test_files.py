@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,14 @@ from ecgbeats.files import (
 )
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def gone() -> int:
+    """Id of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -37,6 +48,68 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise RuntimeError
     assert [path.name for path in folder.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path, gone: int) -> None:
+    alive = os.getppid()
+    kept = {
+        f".a.{alive}.partial.txt",
+        f".out.{alive}.partial",
+        f".out.{alive}.old",
+        f".b.{gone}.partial.txt",
+        f".a.{gone}.partial.csv",
+        f".other.{gone}.old",
+    }
+    left = {f".a.{gone}.partial.txt", f".out.{gone}.partial", f".out.{gone}.old"}
+    for name in kept | left:
+        if "out" in name:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "content").write_text("half")
+        else:
+            (tmp_path / name).write_text("half")
+    (tmp_path / "out").mkdir()
+
+    write_text(tmp_path / "a.txt", "whole")
+    with folder_written_aside(tmp_path / "out") as aside:
+        (aside / "new").write_text("whole")
+
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"a.txt", "out"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["other", "same"])
+def test_a_folder_lost_in_the_swap_is_put_back(tmp_path: Path, gone: int, own: bool) -> None:
+    old = tmp_path / f".out.{os.getpid() if own else gone}.old"
+    old.mkdir()
+    (old / "content").write_text("old")
+
+    with pytest.raises(RuntimeError), folder_written_aside(tmp_path / "out"):
+        assert (tmp_path / "out" / "content").read_text() == "old"
+        raise RuntimeError
+
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "content").read_text() == "old"
+
+
+def test_a_swap_that_fails_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "content").write_text("old")
+    replace = os.replace
+
+    def fail_for_new(source: Path, target: Path) -> None:
+        if Path(source).suffix == ".partial":
+            raise OSError("disk")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_for_new)
+    with pytest.raises(OSError, match="disk"), folder_written_aside(folder) as aside:
+        (aside / "content").write_text("new")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (folder / "content").read_text() == "old"
 
 
 def test_nan_is_not_written_as_json(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ecgbeats.golden import read_golden
 from ecgbeats.imaging.spec import CompositeSpec
 from ecgbeats.imaging.store import BeatImages, render_dataset
 from ecgbeats.inference import CARD, Classifier
+from ecgbeats.labels import LabelScheme
 from ecgbeats.measuring import GOLDEN, PREDICTIONS, evaluate_model
 from ecgbeats.split import TEST, Split, assign_sides
 from tests.support.recordings import AAMI5, write_dataset
@@ -75,6 +76,27 @@ def test_the_golden_batch_is_what_the_model_answered(
     again = Classifier.load(made[2]).predict(golden.images)
     assert np.abs(again - golden.probabilities).max() < 1e-6
     assert golden.spec_id == SPEC.spec_id
+
+
+def test_every_class_is_in_the_golden_batch(tmp_path: Path) -> None:
+    symbols = "NLRBAaJSVFer"
+    scheme = LabelScheme(source="test", classes={s: s for s in symbols})
+    # The last class comes last, where a cut would drop it.
+    write_dataset(tmp_path / "raw", {"a": "".join(s * 4 for s in symbols)})
+    render_dataset(tmp_path / "raw", SPEC, scheme, tmp_path / "images", workers=1)
+    images = BeatImages.open(tmp_path / "images")
+    classes = np.repeat(scheme.names, 4)
+    split = Split(images.beats.assign(label=classes, side=TEST), scheme.names, ("N", "V"))
+    model = tmp_path / "model"
+    write_tiny_model(model, SPEC, scheme.names)
+    (model / "history.csv").write_text("phase,epoch,loss\nselect,1,0.5\n")
+
+    run((images, split, model), tmp_path)
+
+    golden = read_golden(tmp_path / "predictions" / GOLDEN)
+    assert len(golden.images) == 2 * len(symbols)
+    expected = images.take(np.flatnonzero(np.arange(len(classes)) % 4 % 3 == 0))
+    assert (golden.images == expected).all()
 
 
 def test_other_pages_of_the_report_folder_stay(

@@ -104,3 +104,48 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert (back.classes, back.headline) == (AAMI5.names, ("N", "S"))
     with pytest.raises(DataError, match="run the split stage"):
         read_split(tmp_path / "nothing")
+
+
+def test_a_share_is_one_fold_of_the_nearest_number() -> None:
+    split = PatientSplit(by="patient", test_share=0.4, validation_share=0.5)
+    sides = assign_sides(beats(), AAMI5, protocol(split))
+    patients = sides.groupby("side")["patient"].nunique()
+    assert patients.to_dict() == {TEST: 6, TRAIN: 3, VALIDATION: 3}
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        PatientSplit(by="patient", test_share=0.6),
+        PatientSplit(by="patient", test_share=0.34, validation_share=0.6),
+    ],
+    ids=["test", "validation"],
+)
+def test_more_than_half_of_the_patients_is_refused(split: PatientSplit) -> None:
+    with pytest.raises(ConfigError, match=r"at most 0\.5 .*got 0\.6"):
+        assign_sides(beats(), AAMI5, protocol(split))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "folds", "share", "message"),
+    [
+        ("NV" * 4, 5, 0.1, "5 folds need a class of at least 5 beats, the largest has 4"),
+        ("NV" * 20, 5, 0.1, "a class of more than 20 beats, the largest has 20"),
+        ("NVA" * 30, 2, 0.01, "a validation share of 0.01 of 45 beats cannot hold every class"),
+    ],
+    ids=["folds", "validation", "share"],
+)
+def test_classes_too_small_to_be_parted_are_an_error(
+    symbols: str, folds: int, share: float, message: str
+) -> None:
+    table = pd.DataFrame({"record": "00x", "patient": "p00", "symbol": list(symbols)})
+    split = BeatSplit(by="beat", folds=folds, validation_share=share)
+    with pytest.raises(DataError, match=message):
+        assign_sides(table, AAMI5, protocol(split))
+
+
+def test_classes_too_small_for_the_patients_are_an_error() -> None:
+    table = pd.DataFrame({"record": list("xyz"), "patient": list("xyz"), "symbol": list("NVA")})
+    split = PatientSplit(by="patient", test_share=0.34)
+    with pytest.raises(DataError, match="a class of at least 3 beats, the largest has 1"):
+        assign_sides(table, AAMI5, protocol(split))

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import wfdb
 
-from ecgbeats.errors import ContractError, DataError
+from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.files import read_json, sha256_tree, write_json
 from ecgbeats.imaging.spec import CompositeSpec
 from ecgbeats.imaging.store import SPEC, BeatImages, render_dataset
@@ -92,3 +94,61 @@ def test_equal_windows_have_equal_hashes(tmp_path: Path) -> None:
     hashes = beats.groupby("record")["window_sha"].apply(list)
     assert hashes["a"] == hashes["b"]
     assert beats[beats["record"] == "a"]["window_sha"].is_unique
+
+
+def test_flat_windows_have_no_hash(dataset: Path, tmp_path: Path) -> None:
+    samples = wfdb.rdann(str(dataset / "b"), "atr").sample
+    for name, first in (("b", samples[3] - 120), ("c", 0)):
+        signal = wfdb.rdrecord(str(dataset / name)).p_signal
+        signal[first:, 0], signal[first:, 1] = 0.25, np.nan
+        wfdb.wrsamp(
+            name,
+            fs=360,
+            units=["mV", "mV"],
+            sig_name=["MLII", "V1"],
+            p_signal=signal,
+            fmt=["16", "16"],
+            adc_gain=[200, 200],
+            baseline=[0, 0],
+            write_dir=str(dataset),
+        )
+    # A lead that still lives tells beats apart.
+    beats = render_dataset(dataset, SMALL, AAMI5, tmp_path / "images", workers=1)
+    stored = pd.read_parquet(tmp_path / "images" / "beats.parquet")
+    for table in (beats, stored):
+        flat = {r: list(t["window_sha"].isna()) for r, t in table.groupby("record")}
+        assert flat["a"] == [False] * 8
+        assert flat["b"] == [False] * 3 + [True] * 4
+        assert flat["c"] == [True] * 5
+    assert beats["window_sha"].dropna().is_unique
+
+
+def test_one_dead_lead_leaves_a_hash(tmp_path: Path) -> None:
+    manifest = write_dataset(tmp_path / "raw", {"a": "NNNN"})
+    signal = wfdb.rdrecord(str(tmp_path / "raw" / "a")).p_signal
+    signal[:, 1] = 0
+    wfdb.wrsamp(
+        "a",
+        fs=360,
+        units=["mV", "mV"],
+        sig_name=["MLII", "V1"],
+        p_signal=signal,
+        fmt=["16", "16"],
+        adc_gain=[200, 200],
+        baseline=[0, 0],
+        write_dir=str(tmp_path / "raw"),
+    )
+    beats = render_dataset(tmp_path / "raw", SMALL, AAMI5, tmp_path / "images", workers=1)
+    assert manifest.record_names == ("a",)
+    assert beats["window_sha"].notna().all()
+
+
+def test_an_excluded_record_that_is_not_there_is_named(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"records of test \(a, b, c\), got 1O2"):
+        render_dataset(dataset, SMALL, AAMI5, tmp_path / "images", exclude=["a", "1O2"], workers=1)
+    assert list(tmp_path.iterdir()) == [dataset]
+
+
+def test_a_folder_without_manifest_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Run `make run` \(or `dvc repro`\) first"):
+        render_dataset(tmp_path, SMALL, AAMI5, tmp_path / "images", workers=1)

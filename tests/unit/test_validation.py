@@ -12,7 +12,7 @@ import pytest
 import wfdb
 
 from ecgbeats.datasets import Manifest, RecordEntry, write_manifest
-from ecgbeats.errors import DataError, ValidationFailed
+from ecgbeats.errors import ConfigError, DataError, ValidationFailed
 from ecgbeats.files import read_json, sha256_tree
 from ecgbeats.labels import LabelScheme
 from ecgbeats.validation import Finding, Limits, Summary, validate_dataset
@@ -432,12 +432,48 @@ def test_a_class_of_excluded_records_is_missing(
     assert only(none, "class_present") == Finding({"label": "V"}, 0)
 
 
-def test_an_excluded_record_is_checked_all_the_same(
+def test_what_is_critical_is_a_warning_for_an_excluded_record(
     dataset: Path, check: Callable[..., Summary]
 ) -> None:
+    def kill(signal: np.ndarray) -> None:
+        signal[:, 1] = 0.25
+
+    write_record(dataset, "p2", change=kill)
+    steps = [(288, NORMAL)] * 70
+    steps[10] = (288, UNDEFINED)
+    write_annotation_file(dataset, "p2", steps)
     (dataset / "p3.dat").unlink()
 
-    assert critical(check(dataset, exclude=("p3",))) == {"files_complete"}
+    both = check(dataset, exclude=("p2", "p3"))
+    one = check(dataset, exclude=("p2",))
+
+    assert critical(both) == set()
+    both.raise_if_critical()
+    assert {name for name in warned(both) if name.endswith("_excluded")} == {
+        "dead_lead_excluded",
+        "amplitude_unit_excluded",
+        "symbols_known_excluded",
+        "files_complete_excluded",
+    }
+    assert only(both, "dead_lead_excluded").at == {"record": "p2", "lead": "V1"}
+    assert critical(one) == {"files_complete"}
+    assert only(one, "files_complete") == Finding({"record": "p3"}, "p3.dat")
+
+
+def test_all_records_excluded(dataset: Path, check: Callable[..., Summary]) -> None:
+    (dataset / "p3.dat").unlink()
+
+    summary = check(dataset, exclude=NAMES)
+
+    assert critical(summary) == set()
+    assert "files_complete_excluded" in warned(summary)
+
+
+def test_an_excluded_record_that_is_not_there_is_named(
+    dataset: Path, check: Callable[..., Summary]
+) -> None:
+    with pytest.raises(ConfigError, match=r"records of little \(p1, p2, p3\), got 1O2"):
+        check(dataset, exclude=("p1", "1O2"))
 
 
 def test_the_error_names_expectation_record_and_value(

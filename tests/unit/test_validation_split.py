@@ -9,6 +9,7 @@ import pytest
 
 from ecgbeats.errors import DataError, ValidationFailed
 from ecgbeats.files import read_json, sha256_tree
+from ecgbeats.split import UNUSED
 from ecgbeats.validation import Finding, Summary, validate_split
 
 pytestmark = pytest.mark.unit
@@ -190,3 +191,26 @@ def test_reports_are_written_and_stable(tmp_path: Path, check: Callable[..., Sum
     assert written["critical_failed"] == ["windows_apart"]
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "record 104, sample 600: train record 101 sample 300" in page
+
+
+def test_beats_on_no_side_are_left_out(check: Callable[..., Summary]) -> None:
+    table = beats()
+    # 105 repeats patient and windows of 101; it would be a leak on any side.
+    again = table[table["record"] == "101"].assign(record="105", side=UNUSED)
+
+    summary = check(pd.concat([table, again]))
+
+    assert failed(summary) == {}
+    assert dict(summary.about)["beats on no side"] == "4"
+    assert dict(summary.about)["beats"] == str(len(table))
+    assert "beats on no side" not in dict(check(table).about)
+
+
+@pytest.mark.parametrize("all_flat", [False, True])
+def test_flat_windows_are_no_twins(all_flat: bool, check: Callable[..., Summary]) -> None:
+    table = beats()
+    flat = slice(None) if all_flat else table["sample"] == 300
+    table["window_sha"] = table["window_sha"].astype(object)
+    table.loc[flat, "window_sha"] = None
+
+    assert failed(check(table)) == {}

@@ -45,15 +45,18 @@ def render_dataset(
     -------
     DataFrame
         The table of beats: record, patient, row (index into the record's array), sample,
-        time_s, symbol, window_sha (hash of the raw window around R, all leads).
+        time_s, symbol, window_sha (hash of the raw window around R, all leads; null where
+        every lead stands still, which makes no two beats the same).
 
     Raises
     ------
+    ConfigError
+        `exclude` names a record that is not there.
     DataError
         A record cannot be read, or there is nothing to draw.
     """
     manifest = read_manifest(dataset)
-    entries = [entry for entry in manifest.records if entry.record not in set(exclude)]
+    entries = manifest.without(exclude)
     if not entries:
         raise DataError(f"{dataset}: no record left to render; all are excluded")
     with folder_written_aside(out) as aside:
@@ -95,17 +98,26 @@ def _render_record(
             "sample": samples,
             "time_s": samples / recording.fs,
             "symbol": annotations.symbol[labelled].astype(object),
-            "window_sha": _window_hashes(recording, samples),
+            # As object: a record whose hashes are all null would have another type.
+            "window_sha": pd.Series(_window_hashes(recording, samples), dtype=object),
         }
     )
 
 
-def _window_hashes(recording: Recording, samples: np.ndarray) -> list[str]:
+def _window_hashes(recording: Recording, samples: np.ndarray) -> list[str | None]:
     reach = round(_TWIN_S * recording.fs)
     return [
-        hashlib.blake2b(window.tobytes(), digest_size=12).hexdigest()
+        None
+        if _stands_still(window)
+        else hashlib.blake2b(window.tobytes(), digest_size=12).hexdigest()
         for window in windows(recording.signal, samples, reach, reach)
     ]
+
+
+def _stands_still(window: np.ndarray) -> bool:
+    """Whether every lead of `window`, shape (samples, leads), has one value or none at all."""
+    first = window[0]
+    return bool(((window == first) | (np.isnan(window) & np.isnan(first))).all())
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,9 @@ class _Job:
 
         try:
             self._obtain(SUMS, read)
-        except _Unreachable as error:
+        except FetchError as error:
+            if not isinstance(error.__cause__, _Unreachable):
+                raise
             raise FetchError(
                 f"{error}. The host could not be reached. "
                 "Without a network, give a copy of the database, for example: "
@@ -254,12 +256,14 @@ class _Job:
                     check(aside)
                 return
             except (_Passing, ChecksumError) as error:
-                if attempt == attempts or self.stop.is_set():
+                final = attempt == attempts or self.stop.is_set()
+                if not final:
+                    say(f"{error}; trying again in {wait:g} s ({attempt} of {attempts} failed)")
+                    final = self.stop.wait(wait)
+                if final:
                     tries = f" (tried {attempt} times)" if attempt > 1 else ""
-                    raise type(error)(f"{error}{tries}") from error
-                say(f"{error}; trying again in {wait:g} s ({attempt} of {attempts} failed)")
-                if self.stop.wait(wait):
-                    raise
+                    kind = ChecksumError if isinstance(error, ChecksumError) else FetchError
+                    raise kind(f"{error}{tries}") from error
                 wait *= 2
             except OSError as error:
                 raise FetchError(

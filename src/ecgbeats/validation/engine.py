@@ -116,7 +116,8 @@ def _row_condition(expectation: Expectation) -> Any | None:
     from great_expectations.expectations.row_conditions import Column
 
     column, values = expectation.rows
-    return Column(column).is_in(list(values))
+    # It takes no bool in a list, and compares numbers with bool columns.
+    return Column(column).is_in([int(v) if isinstance(v, bool) else v for v in values])
 
 
 def _name_of(evaluated: Any) -> str:

@@ -55,6 +55,7 @@ class Facts:
         One row per record and lead: amplitudes in mV, missing, flat, saturated.
     annotations : DataFrame
         One row per annotation, in file order: position, symbol, RR interval in s.
+        These three tables say in `excluded` whether a protocol leaves the record out.
     classes : DataFrame
         One row per class of the label scheme: beats, records, patients. Excluded
         records do not count.
@@ -87,7 +88,13 @@ def measure(
         Where the WFDB files are.
     exclude : collection of str
         Records that a protocol leaves out: measured, but not counted for classes.
+
+    Raises
+    ------
+    ConfigError
+        `exclude` names a record that is not there.
     """
+    manifest.without(exclude)
     tasks = [_Task(Path(folder), entry, manifest.annotator, scheme) for entry in manifest.records]
     measured = parallel_map(
         _measure_record, tasks, job="validate", name=lambda t: t.entry.record, workers=workers
@@ -95,10 +102,14 @@ def measure(
     records = pd.DataFrame([m.record for m in measured], columns=_record_columns(scheme))
     records.insert(2, "excluded", records["record"].isin(list(exclude)))
     records["labelled_beats"] = records["labelled_beats"].mask(records["excluded"])
+    leads = pd.DataFrame([row for m in measured for row in m.leads], columns=list(_LEAD_COLUMNS))
+    annotations = _concatenated([m.annotations for m in measured])
+    for table in (leads, annotations):
+        table["excluded"] = table["record"].isin(list(exclude))
     return Facts(
         records=records,
-        leads=pd.DataFrame([row for m in measured for row in m.leads], columns=list(_LEAD_COLUMNS)),
-        annotations=_concatenated([m.annotations for m in measured]),
+        leads=leads,
+        annotations=annotations,
         classes=_count_classes(records, scheme),
     )
 

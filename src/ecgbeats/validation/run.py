@@ -46,7 +46,8 @@ def validate_dataset(
     out : Path
         Folder for the two files.
     exclude : collection of str
-        Records that the protocol leaves out: checked, but not counted for classes.
+        Records that the protocol leaves out: checked, but not counted for classes, and
+        what is critical elsewhere is a warning there.
     docs : Path, optional
         Folder for Great Expectations' Data Docs; replaced. Its file names hold times.
     limits : Limits, optional
@@ -56,6 +57,8 @@ def validate_dataset(
 
     Raises
     ------
+    ConfigError
+        `exclude` names a record that is not there.
     DataError
         `folder` holds no manifest.
     """
@@ -89,7 +92,8 @@ def validate_split(
     ----------
     beats : DataFrame
         One row per beat: record, patient, sample, symbol, label (class name or ""), side
-        (train, validation or test), window_sha (hash of the beat's raw window).
+        (train, validation, test, or unused: on neither side of a published split, and left
+        out here), window_sha (hash of the beat's raw window; null for a flat one).
     headline : sequence of str
         Classes that each side needs.
     allowed_patients : collection of str
@@ -183,7 +187,7 @@ def _about_split(
     headline: Sequence[str],
     allowed_patients: Collection[str],
 ) -> tuple[tuple[str, str], ...]:
-    return (
+    about = (
         ("split by", by),
         ("headline", ", ".join(headline)),
         ("patients allowed on several sides", ", ".join(sorted(allowed_patients)) or "none"),
@@ -191,6 +195,8 @@ def _about_split(
         ("patients", format_value(len(facts.patients))),
         ("beats", format_value(len(facts.beats))),
     )
+    unused = (("beats on no side", format_value(facts.unused)),) if facts.unused else ()
+    return about + unused
 
 
 def _side_table(facts: SplitFacts) -> Table:

@@ -10,6 +10,8 @@ import pandas as pd
 from ecgbeats.errors import DataError
 
 SIDES = ("train", "validation", "test")
+# Of beats whose records a published split names on neither side.
+UNUSED = "unused"
 COLUMNS = ("record", "patient", "sample", "symbol", "label", "side", "window_sha")
 
 
@@ -23,14 +25,18 @@ class SplitFacts:
         One row per patient; `shared` and `shared_as_published` name the sides of a
         patient who is on several, and are null otherwise.
     beats : DataFrame
-        One row per beat; `twin` names a beat on another side with the same window.
+        One row per beat on a side; `twin` names a beat on another side with the same
+        window.
     classes : DataFrame
         One row per side and headline class, with its number of beats.
+    unused : int
+        Number of beats that belong to no side; the tables leave them out.
     """
 
     patients: pd.DataFrame
     beats: pd.DataFrame
     classes: pd.DataFrame
+    unused: int
 
 
 def measure_split(
@@ -55,12 +61,14 @@ def measure_split(
     absent = [column for column in COLUMNS if column not in beats.columns]
     if absent:
         raise DataError(f"split: expected the columns {', '.join(COLUMNS)}; missing {absent}")
-    beats = beats.loc[:, list(COLUMNS)].reset_index(drop=True)
+    unused = beats["side"] == UNUSED
+    beats = beats.loc[~unused, list(COLUMNS)].reset_index(drop=True)
     beats["twin"] = _twins(beats)
     return SplitFacts(
         patients=_patients(beats, allowed_patients),
         beats=beats,
         classes=_classes(beats, headline),
+        unused=int(unused.sum()),
     )
 
 
@@ -84,7 +92,8 @@ def _patients(beats: pd.DataFrame, allowed: Collection[str]) -> pd.DataFrame:
 def _twins(beats: pd.DataFrame) -> pd.Series:
     """For a beat whose window occurs on another side too: where; else null.
 
-    Told from the later side to the earlier, so that a pair is one finding.
+    Told from the later side to the earlier, so that a pair is one finding. Beats without
+    a window's hash (a flat stretch) are nobody's twins.
     """
     order = {side: rank for rank, side in enumerate(SIDES)}
     rank = beats["side"].map(order).fillna(len(SIDES)).sort_values(kind="stable")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -96,7 +96,7 @@ class Expectation:
         Its arguments.
     unit : str
         Of the column's values; "%" for shares.
-    rows : (str, tuple of str), optional
+    rows : (str, tuple of str or bool), optional
         Column and values: the expectation is about rows that have one of them there.
     """
 
@@ -106,7 +106,7 @@ class Expectation:
     kwargs: Mapping[str, Any]
     severity: Severity = "critical"
     unit: str = ""
-    rows: tuple[str, tuple[str, ...]] | None = None
+    rows: tuple[str, tuple[str | bool, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,19 @@ def dataset_suites(facts: Facts, limits: Limits) -> tuple[Suite, ...]:
             "records",
             facts.records,
             ("record",),
-            _record_expectations(facts, limits),
+            _lenient(_record_expectations(facts, limits), facts.records),
         ),
-        Suite("leads", facts.leads, ("record", "lead"), _lead_expectations(limits)),
+        Suite(
+            "leads",
+            facts.leads,
+            ("record", "lead"),
+            _lenient(_lead_expectations(limits), facts.leads),
+        ),
         Suite(
             "annotations",
             facts.annotations,
             ("record", "sample"),
-            _annotation_expectations(limits),
+            _lenient(_annotation_expectations(limits), facts.annotations),
         ),
         Suite("classes", facts.classes, ("label",), _class_expectations(limits)),
     )
@@ -151,6 +156,28 @@ def split_suites(facts: SplitFacts, by: Literal["patient", "beat"]) -> tuple[Sui
         Suite("beats", facts.beats, ("record", "sample"), _BEAT_EXPECTATIONS),
         Suite("sides", facts.classes, ("side", "label"), _SIDE_EXPECTATIONS),
     )
+
+
+def _lenient(expectations: tuple[Expectation, ...], table: pd.DataFrame) -> tuple[Expectation, ...]:
+    """What is critical is a warning for excluded records: it may be why they are excluded."""
+    if not table["excluded"].any():
+        return expectations
+    parted: list[Expectation] = []
+    for each in expectations:
+        if each.severity != "critical" or "column" not in each.kwargs:
+            parted.append(each)
+            continue
+        parted.append(replace(each, rows=("excluded", (False,))))
+        parted.append(
+            replace(
+                each,
+                name=f"{each.name}_excluded",
+                words=f"Excluded records: {each.words}",
+                severity="warning",
+                rows=("excluded", (True,)),
+            )
+        )
+    return tuple(parted)
 
 
 def _record_expectations(facts: Facts, limits: Limits) -> tuple[Expectation, ...]:
