@@ -1,0 +1,262 @@
+"""The model registry, on a real MLflow store: versions by content, aliases, runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from ecgbeats.config import Params
+from ecgbeats.errors import ServiceError
+from ecgbeats.files import read_json, write_json, write_text
+from pipelines import registry
+from pipelines.dag import Lineage
+from pipelines.provenance import Code
+from pipelines.registry import Evidence, Registered, register
+from tests.support.projects import tiny_params
+from tests.support.tiny_model import CLASSES, SPEC, write_tiny_golden, write_tiny_model
+
+pytestmark = pytest.mark.pipeline
+
+CODE = Code("8e6c9d1" + "0" * 33, "")
+HISTORY = "phase,epoch,loss,validation_macro_f1\nselect,1,0.9,0.4\nselect,2,0.5,0.7\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow.MlflowClient]:
+    """One store for all tests here: making its tables takes seconds. Each has its own recipe."""
+    root = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
+        yield mlflow.MlflowClient()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stages leave behind, of a model that needs no training."""
+    root = tmp_path_factory.mktemp("evidence")
+    classifier = write_tiny_model(root / "model")
+    write_text(root / "model" / "history.csv", HISTORY)
+    write_tiny_golden(root / "golden.npz", classifier)
+    write_json(root / "metrics.json", {"accuracy": 0.9, "synthetic": True})
+    for word, passed in (("yes", True), ("no", False)):
+        write_json(root / f"{word}.json", {"passed": passed})
+    write_text(root / "report" / "index.html", "<p>A report.</p>")
+    write_text(root / "report" / "plots" / "roc.svg", "<svg/>")
+    return root
+
+
+@pytest.fixture
+def evidence(files: Path, request: pytest.FixtureRequest) -> Evidence:
+    name = request.node.name.removeprefix("test_").replace("_", "-")
+    return Evidence(
+        recipe_name=name,
+        recipe=Params.model_validate(tiny_params()).recipe("tiny"),
+        lineage=Lineage(name, content="c1", data="d1", images="i1", model="m1"),
+        code=CODE,
+        model=files / "model",
+        metrics=files / "metrics.json",
+        verdict=files / "yes.json",
+        report=files / "report",
+        golden=files / "golden.npz",
+    )
+
+
+def other(evidence: Evidence, content: str, **changes: Any) -> Evidence:
+    """The evidence of a run with another content."""
+    return replace(evidence, lineage=replace(evidence.lineage, content=content), **changes)
+
+
+def versions(evidence: Evidence) -> list[int]:
+    name = registry.model_name(evidence.recipe_name)
+    found = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
+    return sorted(int(version.version) for version in found)
+
+
+def runs(evidence: Evidence) -> list[Any]:
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name(registry.model_name(evidence.recipe_name))
+    return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+
+def test_the_first_that_passes_is_champion(evidence: Evidence) -> None:
+    made = register(evidence)
+    assert (made.version, made.alias, made.approved, made.created) == (1, "champion", True, True)
+    card = read_json(evidence.model / "model.json")
+    assert made.tags == {
+        "ecgbeats.content": "c1",
+        "recipe": evidence.recipe_name,
+        "data_hash": "d1",
+        "images_hash": "i1",
+        "git_commit": CODE.commit,
+        "git_dirty": "false",
+        "weights_sha256": card["weights_sha256"],
+        "spec_id": SPEC.spec_id,
+        "synthetic": "true",
+        "verdict": "approved",
+    }
+    assert registry.champion(evidence.recipe_name) == replace(made, created=False)
+
+
+def test_equal_content_is_one_version(evidence: Evidence) -> None:
+    made = register(evidence)
+    again = register(evidence)
+    assert again == replace(made, created=False)
+    # Code that no stage names, such as the flow's own, changes no content.
+    committed = register(replace(evidence, code=Code("f" * 40, "5a5a5a5")))
+    assert committed == again
+    assert committed.tags["git_commit"] == CODE.commit
+    assert versions(evidence) == [1]
+    assert len(runs(evidence)) == 1
+
+
+def test_a_later_one_that_passes_is_challenger(evidence: Evidence) -> None:
+    first = register(evidence)
+    second = register(other(evidence, "c2"))
+    assert (second.version, second.alias) == (2, "challenger")
+    third = register(other(evidence, "c3"))
+    assert (third.version, third.alias) == (3, "challenger")
+    champion = registry.champion(evidence.recipe_name)
+    assert champion is not None and champion.version == first.version
+    assert register(other(evidence, "c2")).alias is None
+
+
+def test_a_rejected_one_gets_no_alias(evidence: Evidence, files: Path) -> None:
+    made = register(replace(evidence, verdict=files / "no.json"))
+    assert (made.version, made.alias, made.approved) == (1, None, False)
+    assert made.tags["verdict"] == "rejected"
+    assert registry.champion(evidence.recipe_name) is None
+    better = register(other(evidence, "c2"))
+    assert (better.version, better.alias) == (2, "champion")
+    worse = register(other(evidence, "c3", verdict=files / "no.json"))
+    assert (worse.version, worse.alias) == (3, None)
+    champion = registry.champion(evidence.recipe_name)
+    assert champion is not None and champion.version == 2
+
+
+def test_registering_goes_on_where_it_was_cut_off(evidence: Evidence) -> None:
+    made = register(evidence)
+    # As after a kill between the version and its alias.
+    mlflow.MlflowClient().delete_registered_model_alias(made.name, "champion")
+    assert register(evidence) == replace(made, created=False)
+    assert versions(evidence) == [1]
+
+
+def test_recipes_do_not_meet(evidence: Evidence) -> None:
+    register(evidence)
+    elsewhere = replace(evidence, recipe_name=evidence.recipe_name + "-too")
+    assert register(elsewhere).version == 1
+    assert registry.champion(evidence.recipe_name + "-to") is None
+
+
+def test_a_version_gives_back_what_was_registered(evidence: Evidence, tmp_path: Path) -> None:
+    fetched = registry.fetch_model(register(evidence), tmp_path)
+    wanted = {path.name: path.read_bytes() for path in [*evidence.model.iterdir(), evidence.golden]}
+    assert {path.name: path.read_bytes() for path in fetched.iterdir()} == wanted
+
+
+def test_the_logged_model_states_its_signature_and_answers(evidence: Evidence) -> None:
+    made = register(evidence)
+    uri = f"models:/{made.name}/{made.version}"
+    signature = mlflow.models.get_model_info(uri).signature
+    assert signature is not None
+    (image,), (label,) = signature.inputs.inputs, signature.outputs.inputs
+    assert (image.name, image.shape, image.type) == ("image", (-1, *SPEC.shape, 1), np.float32)
+    assert (label.shape, label.type) == ((-1, len(CLASSES)), np.float32)
+    # As MLflow's own users load it.
+    model = mlflow.pyfunc.load_model(uri)
+    (answer,) = model.predict(np.zeros((2, *SPEC.shape, 1), np.float32)).values()
+    np.testing.assert_allclose(answer, 1 / len(CLASSES), atol=1e-6)
+
+
+def test_a_run_shows_data_figures_and_report(evidence: Evidence) -> None:
+    made = register(evidence)
+    run = mlflow.MlflowClient().get_run(made.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.learning_rate"] == str(evidence.recipe.train.learning_rate)
+    assert run.data.metrics["accuracy"] == 0.9
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("small", "d1")
+    report = mlflow.MlflowClient().list_artifacts(made.run_id, "report")
+    assert {Path(item.path).name for item in report} == {
+        "index.html",
+        "metrics.json",
+        "plots",
+        "yes.json",
+    }
+
+
+def test_curves_appear_while_training_goes_on(evidence: Evidence, tmp_path: Path) -> None:
+    client = mlflow.MlflowClient()
+    history = tmp_path / "history.csv"
+    head, first, second = HISTORY.splitlines(keepends=True)
+    params = evidence.recipe.model_dump(mode="json")
+    # Left by a training that was given up.
+    write_text(history, head + first.replace("0.9", "7.7"))
+    os.utime(history, (0, 0))
+    with registry.following_training(evidence.recipe_name, history, params) as run_id:
+        time.sleep(1.5)
+        assert client.get_run(run_id).info.status == "RUNNING"
+        assert not client.get_metric_history(run_id, "select/loss")
+        write_text(history, head + first)
+        patience = time.monotonic() + 60
+        while not client.get_metric_history(run_id, "select/loss"):
+            assert time.monotonic() < patience, "the first epoch does not show"
+            time.sleep(0.05)
+    # The last epoch ended with the training, too late to be followed.
+    write_text(history, head + first + second)
+    registry.training_ended(run_id, evidence.model)
+    curve = client.get_metric_history(run_id, "select/loss")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.9), (2, 0.5)]
+    assert client.get_run(run_id).info.status == "FINISHED"
+    # The model that came out belongs to that run, and to no second one.
+    assert register(evidence).run_id == run_id
+    assert len(runs(evidence)) == 1
+
+
+def test_another_evaluation_of_the_same_weights_leaves_the_first_run_alone(
+    evidence: Evidence, files: Path, tmp_path: Path
+) -> None:
+    first = register(evidence)
+    write_json(tmp_path / "metrics.json", {"accuracy": 0.8, "synthetic": True})
+    second = register(other(evidence, "c2", metrics=tmp_path / "metrics.json"))
+    client = mlflow.MlflowClient()
+    accuracy = [client.get_run(made.run_id).data.metrics["accuracy"] for made in (first, second)]
+    assert accuracy == [0.9, 0.8]
+
+
+def test_a_training_that_fails_leaves_a_failed_run(evidence: Evidence, tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyError, match="spoilt"),
+        registry.following_training(evidence.recipe_name, tmp_path / "none.csv", {}),
+    ):
+        raise KeyError("spoilt")
+    (run,) = runs(evidence)
+    assert run.info.status == "FAILED"
+    # Evidence of nothing: the model that is then trained gets a run of its own.
+    assert register(evidence).run_id != run.info.run_id
+
+
+def test_no_champion_where_nothing_is_registered() -> None:
+    assert registry.champion("nobody-knows-it") is None
+
+
+def test_a_version_takes_further_tags(evidence: Evidence) -> None:
+    made = register(evidence)
+    registry.tag_version(made, "bento", "ecgbeats-tiny:1")
+    champion: Registered | None = registry.champion(evidence.recipe_name)
+    assert champion is not None and champion.tags == {**made.tags, "bento": "ecgbeats-tiny:1"}
+
+
+def test_a_tracking_server_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "carrier-pigeon://loft")
+    with pytest.raises(ServiceError, match=r"MLflow at carrier-pigeon://loft: "):
+        registry.champion("tiny")
