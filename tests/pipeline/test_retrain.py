@@ -28,7 +28,8 @@ from ecgbeats.sources.sample import make_sample
 from tests.support.databases import write_sums
 from tests.support.projects import RECIPE, Project, tiny_params
 
-pytestmark = pytest.mark.pipeline
+# Whole runs are in the fixtures; each command in them has a limit of its own.
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
 
 MODEL = f"ecgbeats-{RECIPE}"
 STAGES = ("fetch", "validate", "render", "split", "train", "evaluate", "verdict")
