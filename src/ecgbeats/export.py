@@ -6,6 +6,8 @@ import io
 import json
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +60,7 @@ def save_onnx(model: keras.Model, path: Path) -> None:
     # Keras exports a network whose graph it has seen: one call traces it.
     model(np.zeros((1, *model.input_shape[1:]), np.float32))
     with written_aside(path) as aside:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _repeatable_passes():
             # Keras' own use of a NumPy name that is going away.
             warnings.simplefilter("ignore", FutureWarning)
             model.export(aside, format="onnx", verbose=False)
@@ -66,6 +68,24 @@ def save_onnx(model: keras.Model, path: Path) -> None:
         _canonical(network.graph)
         onnx.checker.check_model(network)
         aside.write_bytes(network.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _repeatable_passes() -> Iterator[None]:
+    """Leave out the one pass of tf2onnx that goes by the addresses of its objects.
+
+    It moves transpositions; ONNX Runtime does so too when it loads the network.
+    """
+    from tf2onnx import optimizer
+
+    passes = optimizer._optimizers
+    before = dict(passes)
+    del passes["optimize_transpose"]
+    try:
+        yield
+    finally:
+        passes.clear()
+        passes.update(before)
 
 
 def _canonical(graph: onnx.GraphProto) -> None:
