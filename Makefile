@@ -45,7 +45,7 @@ test: setup ## All tests that need nothing but this clone
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not real_data"
 
 test-real: setup ## Tests on MIT-BIH: make test-real MIRROR=folder
-	@ECGBEATS_TEST_MITDB="$(MIRROR)" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m real_data
+	@ECGBEATS_TEST_MITDB="$(realpath $(MIRROR))" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m real_data
 
 lint: setup ## Format, lint, types, lock, workflows
 	$(BIN)/ruff format --check .
