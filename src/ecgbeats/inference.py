@@ -10,7 +10,7 @@ import numpy as np
 
 from ecgbeats.errors import ContractError, DataError
 from ecgbeats.files import read_json, sha256_file
-from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec, spec_from_json
+from ecgbeats.imaging.spec import Spec, spec_from_json
 
 # Files of a model folder.
 CARD, ONNX, KERAS, HISTORY = "model.json", "model.onnx", "model.keras", "history.csv"
@@ -25,14 +25,14 @@ class Classifier:
     ----------
     classes : tuple of str
         Names, in the order of the probabilities.
-    spec : WaveformSpec or CompositeSpec
+    spec : Spec
         The images that it takes.
     card : dict
         All of model.json.
     """
 
     classes: tuple[str, ...]
-    spec: WaveformSpec | CompositeSpec
+    spec: Spec
     card: dict[str, Any]
     _session: Any
 

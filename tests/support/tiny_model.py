@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ecgbeats.files import sha256_arrays, sha256_file, write_json
 from ecgbeats.golden import Golden, write_golden
-from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
+from ecgbeats.imaging.spec import Spec, WaveformSpec
 from ecgbeats.inference import CARD, ONNX, Classifier
 
 CLASSES = ("N", "S", "V")
@@ -19,7 +19,7 @@ SPEC = WaveformSpec(representation="waveform", height=16, width=16)
 
 def write_tiny_model(
     folder: Path,
-    spec: WaveformSpec | CompositeSpec = SPEC,
+    spec: Spec = SPEC,
     classes: tuple[str, ...] = CLASSES,
     *,
     seed: int = 0,

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from ecgbeats.beats import RHYTHM
 from ecgbeats.imaging.render import render
-from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec, spec_from_json
+from ecgbeats.imaging.spec import CompositeSpec, Spec, WaveformSpec, spec_from_json
 from tests.support.recordings import FS, bumps, recording, regular
 
 pytestmark = pytest.mark.unit
@@ -132,7 +132,7 @@ def test_wavelet_panel_matches_a_direct_convolution() -> None:
 
 
 @pytest.mark.parametrize("spec", [WAVEFORM, COMPOSITE], ids=["waveform", "composite"])
-def test_a_recording_with_few_beats_can_be_drawn(spec: WaveformSpec | CompositeSpec) -> None:
+def test_a_recording_with_few_beats_can_be_drawn(spec: Spec) -> None:
     one = recording(bumps(np.array([700]), 1800))
     assert render(one, np.array([700]), spec).shape == (1, *spec.shape)
     assert render(one, np.array([], np.int64), spec).shape == (0, *spec.shape)

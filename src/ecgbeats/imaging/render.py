@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ecgbeats.imaging import composite, waveform
-from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
+from ecgbeats.imaging.spec import Spec
 from ecgbeats.records import Recording
 
+DRAW: dict[str, Callable[[Recording, np.ndarray, Any], np.ndarray]] = {
+    "waveform": waveform.draw,
+    "composite": composite.draw,
+}
 
-def render(
-    recording: Recording, samples: np.ndarray, spec: WaveformSpec | CompositeSpec
-) -> np.ndarray:
+
+def render(recording: Recording, samples: np.ndarray, spec: Spec) -> np.ndarray:
     """Draw every beat of a recording.
 
     Parameters
@@ -20,12 +26,11 @@ def render(
     samples : ndarray of int, shape (n,)
         Positions of all its beats, increasing, at the recording's own rate. Rhythm and
         the median beat are taken over all of them.
-    spec : WaveformSpec or CompositeSpec
+    spec : Spec
 
     Returns
     -------
     ndarray of uint8, shape (n, rows, columns)
     """
-    if isinstance(spec, WaveformSpec):
-        return waveform.draw(recording, samples, spec)
-    return composite.draw(recording, samples, spec)
+    draw = DRAW[spec.representation]
+    return draw(recording, samples, spec)

@@ -103,11 +103,12 @@ class CompositeSpec(_Spec):
         return len(self.panels) * self.panel_height + self.strip_height, self.width
 
 
-ImageSpec = Annotated[WaveformSpec | CompositeSpec, Field(discriminator="representation")]
+Spec = WaveformSpec | CompositeSpec
+ImageSpec = Annotated[Spec, Field(discriminator="representation")]
 
-_ADAPTER: TypeAdapter[WaveformSpec | CompositeSpec] = TypeAdapter(ImageSpec)
+_ADAPTER: TypeAdapter[Spec] = TypeAdapter(ImageSpec)
 
 
-def spec_from_json(value: object) -> WaveformSpec | CompositeSpec:
+def spec_from_json(value: object) -> Spec:
     """The spec that `model_dump` gave, checked again."""
     return _ADAPTER.validate_python(value)

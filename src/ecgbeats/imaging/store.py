@@ -16,7 +16,7 @@ from ecgbeats.datasets import Manifest, RecordEntry, read_manifest
 from ecgbeats.errors import ContractError, DataError
 from ecgbeats.files import folder_written_aside, read_json, sha256_tree, write_json
 from ecgbeats.imaging.render import render
-from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec, spec_from_json
+from ecgbeats.imaging.spec import Spec, spec_from_json
 from ecgbeats.labels import LabelScheme
 from ecgbeats.parallel import parallel_map
 from ecgbeats.records import Recording, read_annotations, read_recording
@@ -29,7 +29,7 @@ _TWIN_S = 0.25
 
 def render_dataset(
     dataset: Path,
-    spec: WaveformSpec | CompositeSpec,
+    spec: Spec,
     scheme: LabelScheme,
     out: Path,
     *,
@@ -78,7 +78,7 @@ def render_dataset(
 def _render_record(
     dataset: Path,
     manifest: Manifest,
-    spec: WaveformSpec | CompositeSpec,
+    spec: Spec,
     scheme: LabelScheme,
     out: Path,
     entry: RecordEntry,
@@ -126,13 +126,13 @@ class BeatImages:
 
     Attributes
     ----------
-    spec : WaveformSpec or CompositeSpec
+    spec : Spec
     beats : DataFrame
         One row a beat; the row number is the index that `take` wants.
     """
 
     folder: Path
-    spec: WaveformSpec | CompositeSpec
+    spec: Spec
     beats: pd.DataFrame
     _shards: dict[str, np.ndarray]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ecgbeats.errors import ConfigError
-from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
+from ecgbeats.imaging.spec import Spec
 
 if TYPE_CHECKING:
     import keras
 
-Spec = WaveformSpec | CompositeSpec
+
 Builder = Callable[..., "keras.Model"]
 
 

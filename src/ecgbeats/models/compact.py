@@ -6,11 +6,11 @@ import keras
 from keras import layers
 
 from ecgbeats.beats import RHYTHM
-from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
+from ecgbeats.imaging.spec import CompositeSpec, Spec
 
 
 def build(
-    spec: WaveformSpec | CompositeSpec,
+    spec: Spec,
     classes: int,
     *,
     filters: tuple[int, ...] | list[int] = (16, 32, 64),
