@@ -11,10 +11,8 @@ from ecgbeats.imaging import composite, waveform
 from ecgbeats.imaging.spec import Spec
 from ecgbeats.records import Recording
 
-DRAW: dict[str, Callable[[Recording, np.ndarray, Any], np.ndarray]] = {
-    "waveform": waveform.draw,
-    "composite": composite.draw,
-}
+Draw = Callable[[Recording, np.ndarray, Any], np.ndarray]
+DRAW: dict[str, Draw] = {"waveform": waveform.draw, "composite": composite.draw}
 
 
 def render(recording: Recording, samples: np.ndarray, spec: Spec) -> np.ndarray:
