@@ -1,0 +1,111 @@
+"""What representations share: grey levels, the unit of R amplitude, leads, the rhythm strip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ecgbeats.beats import RHYTHM, choose_lead, condition, windows
+from ecgbeats.records import Recording
+
+# A value in units of the recording's R amplitude that is drawn halfway to full. Small waves
+# (P, about a tenth of R) so keep a quarter of the grey levels, and tall ones are not clipped.
+HALF_LEVEL = 0.3
+# Logarithm of an RR ratio drawn as full black or white: a factor of 2.2.
+RHYTHM_FULL = 0.8
+# R amplitude: largest deflection within this time of R.
+_PEAK_S = 0.06
+# Beats from which the median beat is taken, evenly spread over the recording.
+_MEDIAN_BEATS = 400
+_CHUNK = 1024
+
+
+def soft(values: np.ndarray) -> np.ndarray:
+    """Values in R amplitudes to -1..1, steepest at zero: v / (|v| + HALF_LEVEL)."""
+    return np.asarray(values / (np.abs(values) + np.float32(HALF_LEVEL)))
+
+
+def signed_grey(values: np.ndarray) -> np.ndarray:
+    """Values in -1..1 as grey levels 1..255, zero as 128."""
+    return np.asarray(np.rint(128 + 127 * values), np.uint8)
+
+
+def full_grey(values: np.ndarray) -> np.ndarray:
+    """Values in 0..1 as grey levels 0..255."""
+    return np.asarray(np.rint(255 * values), np.uint8)
+
+
+def rhythm_levels(values: np.ndarray) -> np.ndarray:
+    """Grey levels of rhythm values (`ecgbeats.beats.rhythm`), clipped at RHYTHM_FULL."""
+    return signed_grey(np.clip(values / RHYTHM_FULL, -1, 1))
+
+
+def rhythm_strip(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Rhythm values, shape (n, len(RHYTHM)), as blocks of even grey side by side.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, height, width)
+        Columns that do not make a block are middle grey.
+    """
+    image = np.full((len(values), height, width), 128, np.uint8)
+    block = width // len(RHYTHM)
+    levels = np.repeat(rhythm_levels(values), block, axis=1)
+    image[:, :, : block * len(RHYTHM)] = levels[:, None, :]
+    return image
+
+
+def r_amplitude(signal: np.ndarray, centres: np.ndarray, fs: float) -> np.float32:
+    """Median over beats of the largest deflection near R, in mV; never zero."""
+    reach = round(_PEAK_S * fs)
+    peaks = np.abs(windows(signal, centres, reach, reach + 1)).max(axis=1)
+    return np.float32(max(float(np.median(peaks)), 1e-3))
+
+
+def median_beat(signal: np.ndarray, centres: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Median over at most 400 beats, sample by sample, shape (before + after,)."""
+    count = len(centres)
+    some = np.unique(np.linspace(0, count - 1, min(count, _MEDIAN_BEATS)).astype(int))
+    return np.asarray(np.median(windows(signal, centres[some], before, after), axis=0), np.float32)
+
+
+def lead_columns(
+    recording: Recording, names: Sequence[str], leads: int, second: Sequence[str]
+) -> list[int | None]:
+    """Columns of the leads to draw, `leads` of them; None where the recording has no other.
+
+    The first as `choose_lead` says. The second is the best named in `second`, or else the
+    first other one; a lead without a valid sample is none.
+    """
+    first = choose_lead(recording, names)
+    columns: list[int | None] = [first]
+    if leads == 2:
+        have = [lead.strip().upper() for lead in recording.leads]
+        rest = [
+            k for k in range(len(have)) if k != first and np.isfinite(recording.signal[:, k]).any()
+        ]
+        wanted = [k for name in second for k in rest if have[k] == name.upper()]
+        columns.append(next(iter(wanted + rest), None))
+    return columns
+
+
+def lead_in_r_amplitudes(
+    recording: Recording, samples: np.ndarray, column: int, fs: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A conditioned lead in units of its own R amplitude, and where its beats are, at `fs`.
+
+    Returns
+    -------
+    signal : ndarray of float32, shape (samples,)
+    centres : ndarray of int64, shape (beats,)
+    """
+    signal = condition(recording, column, fs)
+    centres = np.rint(np.asarray(samples) * (fs / recording.fs)).astype(np.int64)
+    return signal / r_amplitude(signal, centres, fs), centres
+
+
+def chunks(count: int) -> Iterator[slice]:
+    """Parts of `count` beats whose windows fit into a few megabytes."""
+    for start in range(0, count, _CHUNK):
+        yield slice(start, min(start + _CHUNK, count))
