@@ -17,7 +17,7 @@ from bento.problems import ProblemMiddleware, Refused, log_refusals_in_one_line
 from bento.uploads import Images
 from ecgbeats.errors import ContractError, ImageError
 from ecgbeats.files import read_json, sha256_file
-from ecgbeats.imaging.png import decode_image
+from ecgbeats.imaging.png import decode_upload
 from ecgbeats.inference import CARD, Classifier
 
 BUNDLE = read_json(Path(__file__).with_name("bundle.json"))
@@ -36,7 +36,12 @@ class Beat(BaseModel):
     """What one image was taken for."""
 
     file: int = Field(description="Place among the uploaded files, from 0.", examples=[0])
-    label: str = Field(description="The most probable class.", examples=["V"])
+    label: str = Field(
+        description='The most probable class, or "uncertain" where its probability is below '
+        "what the model was set to answer from.",
+        examples=["V"],
+    )
+    most_probable: str = Field(description="The most probable class in any case.", examples=["V"])
     probabilities: dict[str, float] = Field(
         description="Of every class; they add up to 1.",
         examples=[{"N": 0.02, "S": 0.01, "V": 0.96, "F": 0.01, "Q": 0.0}],
@@ -73,22 +78,24 @@ class BeatClassifier:
         """Classify one or more beat images (PNG or JPEG, form field `file`)."""
         images = np.stack([self._decode(i, data) for i, data in enumerate(file)])
         classes = self._classifier.classes
+        probabilities = self._classifier.predict(images)
+        answers = self._classifier.answers(probabilities)
         return Classification(
             model=self._model,
             results=[
                 Beat(
                     file=i,
-                    label=classes[int(row.argmax())],
+                    label=answer,
+                    most_probable=classes[int(row.argmax())],
                     probabilities=dict(zip(classes, row.tolist(), strict=True)),
                 )
-                for i, row in enumerate(self._classifier.predict(images))
+                for i, (answer, row) in enumerate(zip(answers, probabilities, strict=True))
             ],
         )
 
     def _decode(self, index: int, data: bytes) -> np.ndarray:
-        spec = self._classifier.spec
         try:
-            return decode_image(data, spec.shape, spec.spec_id)
+            return decode_upload(data, self._classifier.spec)
         except ImageError as error:
             raise Refused(
                 HTTPStatus.UNPROCESSABLE_ENTITY,

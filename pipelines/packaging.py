@@ -40,6 +40,7 @@ _SERVED = (
     "files.py",
     "inference.py",
     "imaging/__init__.py",
+    "imaging/pixels.py",
     "imaging/png.py",
     "imaging/spec.py",
 )

@@ -7,10 +7,12 @@ that registering again what is registered already changes nothing.
 from __future__ import annotations
 
 import logging
+import math
+import re
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ecgbeats.config import Recipe
-from ecgbeats.errors import ServiceError
+from ecgbeats.errors import ConfigError, ServiceError
 from ecgbeats.files import read_json
 from ecgbeats.inference import CARD, ONNX
 from pipelines.dag import Lineage
@@ -34,6 +36,9 @@ APPROVED, REJECTED = "approved", "rejected"
 CLASSIFIER = "classifier"
 _CONTENT = "ecgbeats.content"
 _TRAINED = "ecgbeats.weights_sha256"
+# What a parent run is of, and what a run nested in it.
+_STUDY, _PART = "ecgbeats.study", "ecgbeats.part"
+_REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))")
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,113 @@ def register(evidence: Evidence) -> Registered:
     return _describe(client, client.get_model_version(name, str(made.version)), created=True)
 
 
+@dataclass(frozen=True)
+class Study:
+    """A parent run: a cross-validation or a search, whose parts are runs nested in it."""
+
+    run_id: str
+    recipe: str
+    experiment: str
+
+
+@contextmanager
+def study(recipe: str, key: str, name: str, params: Mapping[str, Any]) -> Iterator[Study]:
+    """The parent run of the study `key`; the same one again when it is gone on with.
+
+    Parameters
+    ----------
+    key : str
+        What the study is of: a hash, say.
+    name : str
+        What it is called in MLflow.
+    """
+    client = _client()
+    experiment = _experiment(client, recipe)
+    found = client.search_runs([experiment], f"tags.`{_STUDY}` = '{key}'")
+    if found:
+        run_id = str(found[0].info.run_id)
+        client.update_run(run_id, status="RUNNING")
+    else:
+        run_id = _start_run(client, recipe, params)
+        client.set_tag(run_id, _STUDY, key)
+        client.set_tag(run_id, "mlflow.runName", name)
+    try:
+        yield Study(run_id, recipe, experiment)
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id)
+
+
+def log_part(
+    study: Study,
+    key: str,
+    name: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    *,
+    steps: Mapping[str, Sequence[float | None]] | None = None,
+    history: Path | None = None,
+    artifacts: Sequence[Path] = (),
+    status: str = "FINISHED",
+) -> str:
+    """Log one part of `study` as a nested run, once for each `key`; return its id.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Numbers; others are left out.
+    steps : mapping, optional
+        Figures that have a value a step, from 1.
+    history : Path, optional
+        A history.csv of training.
+    artifacts : sequence of Path
+        Files.
+    status : str
+        FINISHED, FAILED or KILLED, as MLflow knows it.
+    """
+    client = _client()
+    query = f"tags.`{_PART}` = '{key}' and tags.`mlflow.parentRunId` = '{study.run_id}'"
+    found = client.search_runs([study.experiment], query)
+    # One that is still running is of a process that was killed while it logged.
+    whole = [run for run in found if run.info.status != "RUNNING"]
+    if whole:
+        return str(whole[0].info.run_id)
+    for run in found:
+        client.delete_run(run.info.run_id)
+    run_id = _start_run(client, study.recipe, params)
+    tags = {"mlflow.parentRunId": study.run_id, "mlflow.runName": name, _PART: key}
+    for tag, value in tags.items():
+        client.set_tag(run_id, tag, value)
+    log_figures(run_id, metrics, artifacts=artifacts)
+    for metric, values in (steps or {}).items():
+        for step, point in enumerate(values, start=1):
+            if point is not None:
+                client.log_metric(run_id, metric, float(point), step=step)
+    if history is not None:
+        _log_history(client, run_id, history, already=0)
+    client.set_terminated(run_id, status)
+    return run_id
+
+
+def log_figures(
+    run_id: str,
+    metrics: Mapping[str, Any],
+    *,
+    artifacts: Sequence[Path] = (),
+    report: Path | None = None,
+) -> None:
+    """Add numbers, files and a report folder to a run; what is no finite number is left out."""
+    client = _client()
+    for key, value in _flat(metrics):
+        if isinstance(value, int | float) and math.isfinite(value):
+            client.log_metric(run_id, key, float(value))
+    for path in artifacts:
+        client.log_artifact(run_id, str(path))
+    if report is not None:
+        client.log_artifacts(run_id, str(report), "report")
+
+
 def champion(recipe: str) -> Registered | None:
     """The version that is champion of `recipe`, or None."""
     client = _client()
@@ -155,6 +267,43 @@ def champion(recipe: str) -> Registered | None:
     if CHAMPION not in aliases:
         return None
     version = client.get_model_version(model_name(recipe), aliases[CHAMPION])
+    return _describe(client, version, created=False)
+
+
+def find(reference: str) -> Registered:
+    """The version that `name@alias`, `name/version` or `models:/...` of either names.
+
+    Raises
+    ------
+    ConfigError
+        It is no such reference, or the registry has no such model, alias or version.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ConfigError(
+            "model: expected a folder that is there, or a registered model as <name>@<alias> or "
+            f"<name>/<version>, got {reference!r}"
+        )
+    from mlflow.exceptions import MlflowException
+
+    client = _client()
+    name = match["name"]
+    try:
+        if match["alias"]:
+            version = client.get_model_version_by_alias(name, match["alias"])
+        else:
+            version = client.get_model_version(name, match["version"])
+    except MlflowException as error:
+        have = sorted(model.name for model in client.search_registered_models())
+        held = ", ".join(f"@{alias}" for alias in sorted(_aliases(client, name)))
+        raise ConfigError(
+            f"model: {reference!r} is not in the registry; "
+            + (
+                f"{name} has the aliases {held or 'none'}"
+                if name in have
+                else f"it has {', '.join(have) or 'no model'}"
+            )
+        ) from error
     return _describe(client, version, created=False)
 
 

@@ -72,21 +72,30 @@ def stage() -> None:
 @click.option(
     "--mirror",
     envvar="ECGBEATS_MIRROR",
-    help="Folder or URL of PhysioNet's layout, instead of PhysioNet.",
+    help="Folder or URL of PhysioNet's layout, instead of PhysioNet; for pictures, their "
+    "folder or zip.",
 )
 @workers_option
 @in_words
 def fetch(
     dataset: str, params_file: Path, out: Path, mirror: str | None, workers: int | None
 ) -> None:
-    """Bring DATASET to a folder: download and verify it, or generate it."""
-    from ecgbeats.config import SampleSource
+    """Bring DATASET to a folder: download, copy and verify it, or generate it."""
+    from ecgbeats.config import ImageFolderSource, SampleSource, WfdbFolderSource
 
     source = _params(params_file).dataset(dataset)
     if isinstance(source, SampleSource):
         from ecgbeats.sources.sample import make_sample
 
         make_sample(source, out, workers=workers)
+    elif isinstance(source, WfdbFolderSource):
+        from ecgbeats.sources.wfdb_folder import fetch_wfdb_folder
+
+        fetch_wfdb_folder(source, dataset, out, base=params_file.absolute().parent)
+    elif isinstance(source, ImageFolderSource):
+        from ecgbeats.sources.image_folder import fetch_image_folder
+
+        fetch_image_folder(source, dataset, out, origin=mirror or None)
     else:
         from ecgbeats.sources.physionet import fetch_physionet
 
@@ -105,12 +114,16 @@ def validate(
     recipe: str, params_file: Path, raw: Path, out: Path, docs: Path, workers: int | None
 ) -> None:
     """Check the records and beats that RECIPE uses; fail on a critical finding."""
-    from ecgbeats.validation import validate_dataset
+    from ecgbeats.validation import validate_dataset, validate_pictures
 
     params = _params(params_file)
+    scheme = params.scheme_of(recipe)
+    if scheme.of_folders:
+        validate_pictures(raw, scheme, out, docs=docs).raise_if_critical()
+        return
     summary = validate_dataset(
         raw,
-        params.scheme_of(recipe),
+        scheme,
         out,
         exclude=params.protocol_of(recipe).exclude_records,
         docs=docs,
@@ -128,13 +141,17 @@ def validate(
 @in_words
 def render(recipe: str, params_file: Path, raw: Path, out: Path, workers: int | None) -> None:
     """Draw the beats of RECIPE as images."""
-    from ecgbeats.imaging.store import render_dataset
+    from ecgbeats.imaging.store import render_dataset, store_pictures
 
     params = _params(params_file)
+    spec, scheme = params.recipe(recipe).image, params.scheme_of(recipe)
+    if scheme.of_folders:
+        store_pictures(raw, spec, scheme, out, workers=workers)
+        return
     render_dataset(
         raw,
-        params.recipe(recipe).image,
-        params.scheme_of(recipe),
+        spec,
+        scheme,
         out,
         exclude=params.protocol_of(recipe).exclude_records,
         workers=workers,
@@ -192,7 +209,9 @@ def train(
     chosen = _params(params_file).recipe(recipe)
     sides = read_split(split)
     task = make_task(BeatImages.open(images), sides.beats, sides.classes, sides.headline)
-    train_model(task, chosen.model, chosen.train, out, checkpoints=checkpoints)
+    train_model(
+        task, chosen.model, chosen.train, out, checkpoints=checkpoints, answer=chosen.answer
+    )
 
 
 @stage.command()
@@ -216,7 +235,7 @@ def evaluate(
     report: Path,
 ) -> None:
     """Measure the model of RECIPE on its test side."""
-    from ecgbeats.datasets import read_manifest
+    from ecgbeats.datasets import read_description
     from ecgbeats.imaging.store import BeatImages
     from ecgbeats.inference import Classifier
     from ecgbeats.measuring import evaluate_model
@@ -224,7 +243,7 @@ def evaluate(
 
     evaluate_model(
         recipe,
-        read_manifest(raw),
+        read_description(raw),
         BeatImages.open(images),
         read_split(split),
         Classifier.load(model),
@@ -275,3 +294,21 @@ def export_images(
     scheme = _params(params_file).scheme(labels)
     counts = export_pngs(BeatImages.open(images), scheme, out, records=records, each=each)
     click.echo(f"{out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+@click.command()
+@folder("--model", "Model folder, e.g. data/models/mitdb-aami5.")
+@click.option(
+    "--image", "images", type=_FILE, required=True, multiple=True, help="Beat image; repeatable."
+)
+@click.option(
+    "--out", type=_FILE, required=True, help="PNG to write; of several images, a new folder."
+)
+@click.option("--class", "label", help="Class to explain; the most probable one by default.")
+@in_words
+def explain(model: Path, images: tuple[Path, ...], out: Path, label: str | None) -> None:
+    """Draw what in a beat image speaks for and against the class that the model gives it."""
+    from ecgbeats.explanation import explain_files
+
+    for path, answer in explain_files(model, images, out, label=label):
+        click.echo(f"{path}: {answer}")

@@ -45,20 +45,67 @@ class SampleSource(Section):
     seed: int
 
 
-Dataset = Annotated[PhysioNetSource | SampleSource, Field(discriminator="source")]
+class WfdbFolderSource(Section):
+    """Annotated WFDB records in a folder on this machine, whoever took them."""
+
+    source: Literal["wfdb-folder"]
+    # Relative to params.yaml.
+    folder: str = Field(min_length=1)
+    annotator: str = Field(default="atr", pattern=r"^[A-Za-z0-9_-]+$")
+    # DVC looks at parameters, not into the folder: change this when the folder has changed.
+    version: str = "1"
+    licence: str
+    citation: str
+    synthetic: bool = False
+    # Who is who: some records by name, all in a table (CSV: record,patient), or all by a
+    # regular expression whose one group is the patient. By default each record is a patient.
+    patients: Mapping[str, str] = {}
+    patients_file: str | None = None
+    patients_rule: str | None = None
+    # Records that are not to be taken, e.g. because they cannot be read.
+    skip_records: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way_to_patients(self) -> WfdbFolderSource:
+        ways = [self.patients, self.patients_file, self.patients_rule]
+        if sum(bool(way) for way in ways) > 1:
+            raise ValueError("give one of patients, patients_file and patients_rule")
+        return self
+
+
+class ImageFolderSource(Section):
+    """Class folders of plain beat pictures, or a zip of them; where they are, the caller says."""
+
+    source: Literal["image-folder"]
+    version: str
+    licence: str
+    citation: str
+    # What a reader of every page on this data must know.
+    remarks: tuple[str, ...] = ()
+    # Pictures that correlate as much, once brought to one plane, count as one beat.
+    twin_correlation: float = Field(default=0.92, gt=0.5, le=1)
+
+
+Dataset = Annotated[
+    PhysioNetSource | SampleSource | WfdbFolderSource | ImageFolderSource,
+    Field(discriminator="source"),
+]
 
 
 class PatientSplit(Section):
     """Whole patients to one side.
 
     Either the test records are named (a published split), or a share of the patients
-    is drawn, balanced over classes.
+    is drawn, balanced over classes. Of images, a patient is a group of pictures that look
+    the same.
     """
 
     by: Literal["patient"]
     train_records: tuple[str, ...] = ()
     test_records: tuple[str, ...] = ()
     test_share: float | None = Field(default=None, gt=0, lt=1)
+    # The dataset's own test part tests, where it has one; else the share.
+    published_part: bool = False
     validation_share: float = Field(default=0.2, gt=0, lt=1)
     seed: int = 0
 
@@ -106,10 +153,76 @@ class Protocol(Section):
     split: Annotated[PatientSplit | BeatSplit, Field(discriminator="by")]
     gate: tuple[Check, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _pictures_have_no_records(self) -> Protocol:
+        if self.labels.of_folders and self.exclude_records:
+            raise ValueError("exclude_records: pictures are in no records")
+        return self
+
 
 class ModelParams(Section):
     name: str
     options: Mapping[str, Any] = {}
+
+
+class NineCrop(Section):
+    """Windows left, centre, right x top, centre, bottom, brought back to the full image.
+
+    Jun et al. 2018, arXiv 1804.06812: 96 of 128 pixels, all classes but the normal one, which
+    so had ten images for one: classes, copies 10.
+    """
+
+    # Names of the classes that are cropped; by default all.
+    classes: tuple[str, ...] | None = None
+    # Of being cropped at all; one image in ten is left whole, as theirs were.
+    probability: float = Field(default=0.9, gt=0, le=1)
+    # Side of the window as share of the image's.
+    share: float = Field(default=0.75, gt=0, lt=1)
+    # How often a beat of these classes is shown in an epoch, each time anew cropped.
+    copies: int = Field(default=1, ge=1, le=100)
+
+
+class AugmentParams(Section):
+    """Random changes to training images (`ecgbeats.augmentation`); all off by default.
+
+    Each value is the most that is drawn, evenly from none (or from its negative) to it.
+    """
+
+    # Share of the images that are changed at all.
+    probability: float = Field(default=1.0, gt=0, le=1)
+    nine_crop: NineCrop | None = None
+    # A window less by up to this share of the sides, anywhere, brought back to full size.
+    crop: float = Field(default=0.0, ge=0, lt=1)
+    # In time, as share of the width: R marked early or late.
+    shift: float = Field(default=0.0, ge=0, lt=1)
+    # Natural logarithm of the factor. Traces: both axes; panels: the beat's duration.
+    zoom: float = Field(default=0.0, ge=0, le=1)
+    # Rows a column: of a trace, a sloping baseline.
+    shear: float = Field(default=0.0, ge=0, le=2)
+    # Change of local speed, as a sine over the image; R stays where it is.
+    time_warp: float = Field(default=0.0, ge=0, lt=1)
+    # Natural logarithm of the factor on the signal.
+    amplitude: float = Field(default=0.0, ge=0, le=2)
+    # Added sine of 0.15 to 0.5 Hz, in millivolts; of panels, in R amplitudes.
+    baseline_wander: float = Field(default=0.0, ge=0, le=5)
+    # Standard deviation of noise on pixels, in grey levels.
+    noise: float = Field(default=0.0, ge=0, le=128)
+    # Added to all pixels of a trace, in grey levels.
+    brightness: float = Field(default=0.0, ge=0, le=128)
+    # Probabilities. Mind: time running backwards makes of a beat something that does not
+    # exist (T before QRS before P); upside down is a lead with its electrodes swapped, and
+    # some classes are told from others by polarity alone.
+    flip_horizontal: float = Field(default=0.0, ge=0, le=1)
+    flip_vertical: float = Field(default=0.0, ge=0, le=1)
+    # Standard deviation of noise on each block of the rhythm strip, in grey levels (16 are
+    # a tenth of ln RR ratio).
+    rhythm_jitter: float = Field(default=0.0, ge=0, le=128)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is on."""
+        off = type(self)(probability=self.probability)
+        return self != off
 
 
 class TrainParams(Section):
@@ -128,6 +241,9 @@ class TrainParams(Section):
     patience: int = Field(ge=1)
     # After stopping, train anew on all training patients for the best number of epochs.
     refit: bool = False
+    # Fitted on the validation side's answers; the exported network has it built in.
+    calibrate: Literal["temperature", "none"] = "temperature"
+    augment: AugmentParams = AugmentParams()
 
     @model_validator(mode="after")
     def _some_epoch_counts(self) -> TrainParams:
@@ -143,6 +259,69 @@ class EvaluateParams(Section):
     seed: int = 0
 
 
+class AnswerParams(Section):
+    """What a model says of the probabilities that it finds; written into its card."""
+
+    # With less confidence than this in the most probable class the answer is "uncertain".
+    abstain_below: float = Field(default=0.0, ge=0, le=1)
+
+
+class CrossvalParams(Section):
+    """Folds in place of the protocol's own sides; every beat that they are over is tested once."""
+
+    folds: int = Field(default=10, ge=2)
+    # "training": only what the protocol does not test. What is chosen, is chosen there.
+    over: Literal["all", "training"] = "all"
+    # By default as the protocol's own split.
+    by: Literal["patient", "beat"] | None = None
+    # Seeds of training; by default the recipe's own. The folds are the same for all.
+    seeds: tuple[int, ...] = ()
+
+
+class Dimension(Section):
+    """What a search may give one parameter: a range, whole numbers, or one of a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+    # Where a factor matters, not a difference: learning rates.
+    log: tuple[float, float] | None = None
+    linear: tuple[float, float] | None = Field(default=None, alias="float")
+    whole: tuple[int, int] | None = Field(default=None, alias="int")
+    choice: tuple[Any, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Dimension:
+        given = [self.log, self.linear, self.whole, self.choice]
+        if sum(kind is not None for kind in given) != 1:
+            raise ValueError("give just one of log, float, int and choice")
+        for bounds in (self.log, self.linear, self.whole):
+            if bounds is not None and not bounds[0] < bounds[1]:
+                raise ValueError(f"expected [low, high], got {list(bounds)}")
+        if self.log is not None and self.log[0] <= 0:
+            raise ValueError(f"log: expected a low above 0, got {self.log[0]}")
+        if self.choice is not None and not self.choice:
+            raise ValueError("choice: expected at least one value")
+        return self
+
+    def ends(self) -> tuple[Any, ...]:
+        """Both ends of a range, all values of a list."""
+        return self.log or self.linear or self.whole or self.choice or ()
+
+
+class TuneParams(Section):
+    """A search for better parameters, by cross-validation over the training patients alone."""
+
+    trials: int = Field(default=20, ge=1)
+    folds: int = Field(default=4, ge=2)
+    seed: int = 0
+    # Trials that are drawn at random, and never given up, before the search learns from them.
+    startup: int = Field(default=5, ge=1)
+    # Folds after which a trial that is worse than the median of those before is given up.
+    prune_after: int = Field(default=2, ge=1)
+    # By dotted path within the recipe, e.g. train.learning_rate or model.options.dense.
+    space: Mapping[str, Dimension] = Field(min_length=1)
+
+
 class Recipe(Section):
     """One way from recordings to a model."""
 
@@ -151,7 +330,142 @@ class Recipe(Section):
     image: ImageSpec
     model: ModelParams
     train: TrainParams
+    answer: AnswerParams = AnswerParams()
     evaluate: EvaluateParams
+    crossval: CrossvalParams = CrossvalParams()
+    tune: TuneParams | None = None
+
+    @model_validator(mode="after")
+    def _space_is_possible(self) -> Recipe:
+        for path, dimension in self.tune.space.items() if self.tune else ():
+            for value in dimension.ends():
+                try:
+                    self.with_values({path: value})
+                except ValidationError as error:
+                    raise ValueError(f"tune.space.{path}: {_in_words(error)}") from error
+        return self
+
+    def with_values(self, values: Mapping[str, Any]) -> Recipe:
+        """This recipe with other parameters of model and training, by their dotted paths.
+
+        Raises
+        ------
+        ValueError
+            A path that leads elsewhere; as ValidationError, one to no parameter, or a value
+            out of range.
+        """
+        sections = {
+            "model": self.model.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json"),
+        }
+        for path, value in values.items():
+            head, *rest = path.split(".")
+            if head not in sections or not rest:
+                why = "; other images have to be drawn first" if head == "image" else ""
+                raise ValueError(f"{path}: expected train.* or model.*{why}")
+            if rest == ["seed"]:
+                raise ValueError(f"{path}: a seed that is chosen says nothing of other seeds")
+            inner: dict[str, Any] = sections[head]
+            for name in rest[:-1]:
+                inner[name] = dict(inner[name]) if isinstance(inner.get(name), Mapping) else {}
+                inner = inner[name]
+            inner[rest[-1]] = value
+        return self.model_copy(
+            update={
+                "model": ModelParams.model_validate(sections["model"]),
+                "train": TrainParams.model_validate(sections["train"]),
+            }
+        )
+
+
+class BenchmarkFolds(Section):
+    """Every beat tested once: instead of a protocol's own split, or within its training side."""
+
+    number: int = Field(ge=2)
+    by: Literal["patient", "beat"]
+    # "training": of the protocol's own split only what is not tested. What is chosen, is
+    # chosen there.
+    over: Literal["all", "training"] = "all"
+    seed: int = 0
+
+
+class BenchmarkProtocol(Section):
+    """One table of the benchmark."""
+
+    dataset: str
+    protocol: str
+    # What a reader must know about these figures.
+    about: str = ""
+    headline: tuple[str, ...] = Field(min_length=1)
+    # Another set of classes whose mean F1 is shown.
+    also: tuple[str, ...] = ()
+    # The class whose figures are shown without its largest patient, and as mean of records.
+    focus: str | None = None
+    folds: BenchmarkFolds | None = None
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
+
+
+class System(Section):
+    """What is trained: a recipe's image, model and training, or sections of its own.
+
+    Sections given beside a recipe change single values of the recipe's.
+    """
+
+    about: str = ""
+    recipe: str | None = None
+    image: Mapping[str, Any] = {}
+    model: Mapping[str, Any] = {}
+    train: Mapping[str, Any] = {}
+    # Names of the benchmark's protocols that it fits.
+    protocols: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> System:
+        if self.recipe is None and not (self.image and self.model and self.train):
+            raise ValueError("give a recipe, or all of image, model and train")
+        return self
+
+
+class Setup(Section):
+    """All that a training needs beside its beats."""
+
+    image: ImageSpec
+    model: ModelParams
+    train: TrainParams
+
+
+class Ablation(Section):
+    """A system with single values changed, under one protocol; compared with that system."""
+
+    about: str = ""
+    of: str
+    protocol: str
+    image: Mapping[str, Any] = {}
+    model: Mapping[str, Any] = {}
+    train: Mapping[str, Any] = {}
+
+
+class Benchmark(Section):
+    """Systems x protocols."""
+
+    # Replicates of the patient-clustered bootstrap, and its seed.
+    bootstrap: int = Field(default=2000, ge=100)
+    seed: int = 0
+    protocols: Mapping[Name, BenchmarkProtocol] = {}
+    systems: Mapping[Name, System] = {}
+    ablations: Mapping[Name, Ablation] = {}
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Benchmark:
+        for name, system in self.systems.items():
+            for protocol in system.protocols:
+                _known(f"systems.{name}.protocols", protocol, self.protocols)
+        for name, ablation in self.ablations.items():
+            _known(f"ablations.{name}.of", ablation.of, self.systems)
+            _known(f"ablations.{name}.protocol", ablation.protocol, self.protocols)
+            if name in self.systems:
+                raise ValueError(f"ablations.{name}: there is a system of that name")
+        return self
 
 
 class Params(Section):
@@ -160,6 +474,7 @@ class Params(Section):
     datasets: Mapping[Name, Dataset]
     protocols: Mapping[Name, Protocol]
     recipes: Mapping[Name, Recipe]
+    benchmark: Benchmark = Benchmark()
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Params:
@@ -167,9 +482,52 @@ class Params(Section):
             _known(f"recipes.{name}.dataset", recipe.dataset, self.datasets)
             _known(f"recipes.{name}.protocol", recipe.protocol, self.protocols)
             classes = self.protocols[recipe.protocol].labels.names
+            pictures = isinstance(self.datasets[recipe.dataset], ImageFolderSource)
+            if pictures != self.protocols[recipe.protocol].labels.of_folders:
+                raise ValueError(
+                    f"recipes.{name}: pictures need a protocol whose classes are lists of "
+                    f"folders, recordings one of annotation symbols"
+                )
             for label in recipe.evaluate.headline:
                 _known(f"recipes.{name}.evaluate.headline", label, classes)
         return self
+
+    @model_validator(mode="after")
+    def _benchmark_resolves(self) -> Params:
+        for name, table in self.benchmark.protocols.items():
+            where = f"benchmark.protocols.{name}"
+            _known(f"{where}.dataset", table.dataset, self.datasets)
+            _known(f"{where}.protocol", table.protocol, self.protocols)
+            classes = self.protocols[table.protocol].labels.names
+            for label in (*table.headline, *table.also, *([table.focus] if table.focus else ())):
+                _known(where, label, classes)
+        for name, system in self.benchmark.systems.items():
+            if system.recipe is not None:
+                _known(f"benchmark.systems.{name}.recipe", system.recipe, self.recipes)
+        for name in (*self.benchmark.systems, *self.benchmark.ablations):
+            try:
+                self.setup(name)
+            except ValidationError as error:
+                raise ValueError(f"benchmark: {name}: {_in_words(error)}") from error
+        return self
+
+    def setup(self, name: str) -> Setup:
+        """Image, model and training of a system or an ablation of the benchmark."""
+        changed: Ablation | System
+        if name in self.benchmark.ablations:
+            changed = self.benchmark.ablations[name]
+            base = self.setup(changed.of).model_dump(exclude_unset=True)
+        else:
+            changed = system = _pick("system", name, self.benchmark.systems)
+            recipe = self.recipe(system.recipe) if system.recipe is not None else None
+            base = recipe.model_dump(exclude_unset=True) if recipe is not None else {}
+        return Setup.model_validate(
+            {
+                "image": _changed(base.get("image", {}), changed.image, "representation"),
+                "model": _changed(base.get("model", {}), changed.model, "name"),
+                "train": {**base.get("train", {}), **changed.train},
+            }
+        )
 
     def recipe(self, name: str) -> Recipe:
         return _pick("recipe", name, self.recipes)
@@ -205,12 +563,24 @@ def read_params(path: Path) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        rows = [
-            f"{'.'.join(str(part) for part in row['loc']) or 'params'}: {row['msg']}"
-            + (f" (got {row['input']!r})" if row["type"] != "missing" and row["loc"] else "")
-            for row in error.errors()
-        ]
-        raise ConfigError(f"{path}: " + "; ".join(rows)) from error
+        raise ConfigError(f"{path}: {_in_words(error)}") from error
+
+
+def _in_words(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in row['loc']) or 'params'}: {row['msg']}"
+        + (f" (got {row['input']!r})" if row["type"] != "missing" and row["loc"] else "")
+        for row in error.errors()
+    )
+
+
+def _changed(base: Mapping[str, Any], change: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """`base` with some values changed; of another kind, `change` stands alone."""
+    if kind in change and change[kind] != base.get(kind):
+        return change
+    if "options" in base and "options" in change:
+        change = {**change, "options": {**base["options"], **change["options"]}}
+    return {**base, **change}
 
 
 def _known(where: str, name: str, among: Any) -> None:

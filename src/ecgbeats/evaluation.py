@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from ecgbeats import bootstrap, metrics
 from ecgbeats.errors import ConfigError, DataError
 from ecgbeats.files import folder_written_aside, write_json, write_text
+
+if TYPE_CHECKING:
+    from ecgbeats.explanation import ClassAverage
 
 METRICS = "metrics.json"
 PER_RECORD = "per_record.csv"
@@ -90,6 +93,7 @@ def evaluate(
     replicates: int,
     seed: int,
     about: Mapping[str, Any],
+    abstain_below: float = 0.0,
 ) -> dict[str, Any]:
     """All figures of one model on one set of beats: the content of metrics.json.
 
@@ -106,6 +110,9 @@ def evaluate(
     about : mapping
         What was measured; merged in as it is. Must have "recipe", "dataset", "synthetic"
         and "weights_sha256".
+    abstain_below : float
+        Confidence below which the model's answer is "uncertain". The other figures are of
+        the most probable class of every beat.
 
     Returns
     -------
@@ -164,6 +171,7 @@ def evaluate(
             "log_loss": metrics.or_none(metrics.log_loss(labels, probabilities)),
             "bins": metrics.CALIBRATION_BINS,
         },
+        "abstention": _abstention(labels, probabilities, classes, headline, abstain_below),
         "confusion": {"classes": list(classes), "counts": by_patient.sum(axis=0).tolist()},
         "bootstrap": {
             "unit": "patient",
@@ -177,6 +185,25 @@ def evaluate(
     if missing or taken:
         raise ConfigError(f"about: expected {list(_ABOUT)} and no figures; {missing=}, {taken=}")
     return {"schema": SCHEMA, **about, **figures}
+
+
+def coverage_points(
+    predictions: pd.DataFrame, classes: Sequence[str], headline: Sequence[str]
+) -> pd.DataFrame:
+    """How accuracy and macro-F1 grow when unsure beats are left out.
+
+    Returns
+    -------
+    DataFrame
+        Columns threshold, coverage, accuracy and macro_f1; at most 200 rows, from all beats
+        to the surest.
+    """
+    curve = metrics.coverage_curve(
+        predictions["label"].to_numpy(np.int64),
+        metrics.probabilities_of(predictions, classes),
+        [list(classes).index(name) for name in headline],
+    )
+    return pd.DataFrame(vars(curve))
 
 
 def per_record_table(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -254,6 +281,7 @@ def write_evaluation(
     *,
     history: pd.DataFrame | None = None,
     images: Images | None = None,
+    saliency: Mapping[str, ClassAverage] | None = None,
     sheets: Mapping[str, bytes] | None = None,
     verdict: Mapping[str, Any] | None = None,
     verdict_link: str | None = None,
@@ -271,6 +299,8 @@ def write_evaluation(
         A row per epoch: a column epoch, perhaps phase, and any figures.
     images : callable, optional
         Gives the images, uint8 (n, rows, columns), of given rows of `predictions`.
+    saliency : mapping of str to ClassAverage, optional
+        What each class rests on (`ecgbeats.explanation`).
     sheets : mapping of str to bytes, optional
         A contact sheet (PNG) per class name.
     verdict : mapping, optional
@@ -288,6 +318,7 @@ def write_evaluation(
     names = np.asarray(classes, object)
     records = per_record_table(predictions, classes)
     roc, pr = roc_points(predictions, classes), pr_points(predictions, classes)
+    coverage = coverage_points(predictions, classes, evaluation["headline"]["classes"])
     pictures = {
         "confusion": plots.confusion(confusion, classes),
         "roc": plots.roc(roc, _areas(evaluation, "auc_roc")),
@@ -296,6 +327,7 @@ def write_evaluation(
             metrics.reliability(labels, metrics.probabilities_of(predictions, classes)),
             evaluation["calibration"]["ece"],
         ),
+        "coverage": plots.coverage(coverage, evaluation["abstention"]),
         "records": plots.records(records, classes),
     }
     tables = {
@@ -307,7 +339,10 @@ def write_evaluation(
         ),
         "roc": roc,
         "pr": pr,
+        "coverage": coverage,
     }
+    if saliency:
+        pictures["saliency"] = plots.class_saliency(saliency)
     if history is not None:
         pictures["history"] = plots.history(history)
         tables["history"] = history
@@ -357,6 +392,39 @@ def _views(
                 "se_records": int(means.se_records[i]),
                 "ppv": metrics.or_none(means.ppv[i]),
                 "ppv_records": int(means.ppv_records[i]),
+            }
+            for i, name in enumerate(classes)
+        },
+    }
+
+
+def _abstention(
+    labels: metrics.Ints,
+    probabilities: metrics.Floats,
+    classes: Sequence[str],
+    headline: Sequence[str],
+    threshold: float,
+) -> dict[str, Any]:
+    """What holds of the beats that the model is sure enough of, and how many these are."""
+    answered = probabilities.max(axis=1) >= threshold
+    counts = metrics.confusion_matrix(
+        labels[answered], probabilities[answered].argmax(axis=1), len(classes)
+    )
+    scores = metrics.class_scores(counts)
+    support = np.bincount(labels, minlength=len(classes))
+    chosen = [list(classes).index(name) for name in headline]
+    return {
+        "below": threshold,
+        "coverage": float(answered.mean()),
+        "accuracy": metrics.or_none(metrics.accuracy(counts)),
+        "macro_f1": metrics.or_none(metrics.macro_f1(scores.f1, chosen)),
+        "aurc": metrics.or_none(metrics.selective_risk_area(labels, probabilities)),
+        "classes": {
+            name: {
+                "coverage": float(scores.support[i] / support[i]) if support[i] else None,
+                "se": metrics.or_none(scores.se[i]),
+                "ppv": metrics.or_none(scores.ppv[i]),
+                "f1": metrics.or_none(scores.f1[i]),
             }
             for i, name in enumerate(classes)
         },

@@ -65,8 +65,16 @@ def save_onnx(model: keras.Model, path: Path) -> None:
             warnings.simplefilter("ignore", FutureWarning)
             model.export(aside, format="onnx", verbose=False)
         network = onnx.load(aside)
-        _canonical(network.graph)
-        onnx.checker.check_model(network)
+    save_network(network, path)
+
+
+def save_network(network: onnx.ModelProto, path: Path) -> None:
+    """Write an ONNX network so that equal networks give equal bytes; `network` is changed."""
+    import onnx
+
+    _canonical(network.graph)
+    onnx.checker.check_model(network)
+    with written_aside(path) as aside:
         aside.write_bytes(network.SerializeToString(deterministic=True))
 
 

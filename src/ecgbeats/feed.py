@@ -5,7 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from ecgbeats.augmentation import Augmentation
 from ecgbeats.imaging.store import BeatImages
+
+# Sets the chance of augmentation apart from that of the order.
+_AUGMENT = 1
 
 
 class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type information
@@ -20,6 +24,8 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
         The beats to train on.
     weight : ndarray of float32, shape (classes,)
         Weight of a beat by its class.
+    augmentation : Augmentation, optional
+        What is done to the images, drawn from seed, epoch and batch.
     """
 
     def __init__(
@@ -31,14 +37,18 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
         *,
         batch: int,
         seed: int,
+        augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
+        if augmentation is not None:
+            index = np.repeat(index, augmentation.copies(labels[index]))
         self._images, self._labels, self._index, self._weight = images, labels, index, weight
-        self._batch, self._seed = batch, seed
+        self._batch, self._seed, self._augmentation = batch, seed, augmentation
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the order of the beats in `epoch`."""
+        self._epoch = epoch
         self._order = np.random.default_rng([self._seed, epoch]).permutation(self._index)
 
     def __len__(self) -> int:
@@ -47,9 +57,13 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         part = self._order[i * self._batch : (i + 1) * self._batch]
         labels = self._labels[part]
-        return as_input(self._images.take(part)), labels, self._weight[labels]
+        images = self._images.take(part)
+        if self._augmentation is not None:
+            rng = np.random.default_rng([self._seed, self._epoch, i, _AUGMENT])
+            images = self._augmentation(images, labels, rng)
+        return as_input(images), labels, self._weight[labels]
 
 
 def as_input(images: np.ndarray) -> np.ndarray:
-    """Images, uint8 (n, rows, columns), as networks take them: float32, one channel."""
+    """Images, grey levels (n, rows, columns), as networks take them: float32, one channel."""
     return np.asarray(images[..., None], np.float32)

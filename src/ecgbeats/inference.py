@@ -14,6 +14,8 @@ from ecgbeats.imaging.spec import Spec, spec_from_json
 
 # Files of a model folder.
 CARD, ONNX, KERAS, HISTORY = "model.json", "model.onnx", "model.keras", "history.csv"
+# The answer where the model is not sure enough to name a class.
+UNCERTAIN = "uncertain"
 _BATCH = 1024
 
 
@@ -99,3 +101,15 @@ class Classifier:
             batch = images[i : i + _BATCH, :, :, None].astype(np.float32)
             out.append(self._session.run(None, {name: batch})[0])
         return np.concatenate(out)
+
+    @property
+    def abstain_below(self) -> float:
+        """Confidence below which the answer is "uncertain"; 0 for never."""
+        return float(self.card.get("answer", {}).get("abstain_below", 0.0))
+
+    def answers(self, probabilities: np.ndarray) -> list[str]:
+        """What is said of each row of probabilities: the most probable class, or "uncertain"."""
+        return [
+            self.classes[int(row.argmax())] if float(row.max()) >= self.abstain_below else UNCERTAIN
+            for row in probabilities
+        ]

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ecgbeats.config import EvaluateParams
-from ecgbeats.datasets import Manifest
+from ecgbeats.datasets import Description
 from ecgbeats.errors import ContractError
 from ecgbeats.evaluation import evaluate, write_evaluation
+from ecgbeats.explanation import Explainer, explain_classes
 from ecgbeats.files import folder_written_aside
 from ecgbeats.golden import Golden, write_golden
 from ecgbeats.imaging.sheets import class_sheets
@@ -31,7 +32,7 @@ _CHUNK = 8192
 
 def evaluate_model(
     recipe: str,
-    manifest: Manifest,
+    manifest: Description,
     images: BeatImages,
     split: Split,
     classifier: Classifier,
@@ -78,6 +79,14 @@ def evaluate_model(
         table.to_parquet(aside / PREDICTIONS, index=False)
         write_golden(aside / GOLDEN, _golden(images, classifier, table, index, probabilities))
     card = classifier.card
+    explanation = explain_classes(
+        Explainer.load(model_folder, classifier),
+        lambda rows: images.take(index[rows]),
+        table["label"].to_numpy(np.int64),
+        probabilities.argmax(axis=1),
+        table["record"].to_numpy(object),
+        seed=params.seed,
+    )
     figures = evaluate(
         table,
         split.classes,
@@ -86,11 +95,7 @@ def evaluate_model(
         seed=params.seed,
         about={
             "recipe": recipe,
-            "dataset": {
-                "name": manifest.name,
-                "version": manifest.version,
-                "licence": manifest.licence,
-            },
+            "dataset": manifest.about(),
             "synthetic": manifest.synthetic,
             "model": card["model"]["name"],
             "parameters": card["parameters"],
@@ -98,7 +103,9 @@ def evaluate_model(
             "spec_id": card["spec_id"],
             "image": card["image"],
             "training": card["training"],
+            "explanation": explanation.figures,
         },
+        abstain_below=classifier.abstain_below,
     )
     # The report folder holds other stages' pages too, so files move in one by one.
     with folder_written_aside(report / ".evaluation") as aside:
@@ -108,6 +115,7 @@ def evaluate_model(
             figures,
             history=pd.read_csv(model_folder / HISTORY),
             images=lambda rows: images.take(index[rows]),
+            saliency=explanation.averages,
             sheets=class_sheets(images, split.beats["label"].to_numpy(), split.classes),
             verdict_link="verdict.md",
         )

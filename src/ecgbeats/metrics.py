@@ -30,8 +30,13 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+# Calibration is measured in training too: its measures are there, and here by name.
+from ecgbeats.calibration import CALIBRATION_BINS as CALIBRATION_BINS
+from ecgbeats.calibration import Reliability as Reliability
+from ecgbeats.calibration import expected_calibration_error as expected_calibration_error
+from ecgbeats.calibration import reliability as reliability
+
 LEARNING_SECONDS = 300.0
-CALIBRATION_BINS = 15
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -197,47 +202,65 @@ def auc_pr(labels: Ints, probabilities: Floats) -> Floats:
     )
 
 
-@dataclass(frozen=True)
-class Reliability:
-    """Top-label confidence against accuracy, per confidence bin, each of shape (bins,).
+def selective_risk_area(labels: Ints, probabilities: Floats) -> float:
+    """AURC: mean error rate of the n most confident beats, over n = 1 to all; 0 is best.
 
-    Bin i holds the beats with `lower[i]` < confidence <= `upper[i]`; `confidence` and
-    `accuracy` are means over its beats, NaN in an empty bin.
+    The area under the risk-coverage curve of Geifman and El-Yaniv, Selective classification
+    for deep neural networks, NeurIPS 2017. Beats of equal confidence come in no order: each
+    counts with their mean error.
     """
-
-    lower: Floats
-    upper: Floats
-    beats: Ints
-    confidence: Floats
-    accuracy: Floats
-
-
-def reliability(labels: Ints, probabilities: Floats, bins: int = CALIBRATION_BINS) -> Reliability:
-    """Reliability table of the predicted (top) class in equal-width bins (Guo et al. 2017)."""
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    beats = np.bincount(place, minlength=bins)
-    return Reliability(
-        lower=edges[:-1],
-        upper=edges[1:],
-        beats=beats.astype(np.int64),
-        confidence=_ratio(np.bincount(place, confidence, bins), beats),
-        accuracy=_ratio(np.bincount(place, correct, bins), beats),
-    )
-
-
-def expected_calibration_error(table: Reliability) -> float:
-    """ECE: mean |accuracy - confidence| over bins, weighted by their beats.
-
-    Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, ICML 2017.
-    """
-    filled = table.beats > 0
-    if not filled.any():
+    if not len(labels):
         return math.nan
-    gap = np.abs(table.accuracy[filled] - table.confidence[filled])
-    return float(np.average(gap, weights=table.beats[filled]))
+    confidence = probabilities.max(axis=1)
+    wrong = (probabilities.argmax(axis=1) != labels).astype(np.float64)
+    _, level, beats = np.unique(-confidence, return_inverse=True, return_counts=True)
+    expected = np.bincount(level, wrong) / beats
+    risk = np.cumsum(np.repeat(expected, beats)) / np.arange(1, len(labels) + 1)
+    return float(risk.mean())
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What holds of the beats that are answered at each threshold, each of shape (points,).
+
+    A beat is answered if the confidence in its most probable class is not below the
+    threshold. NaN where undefined.
+    """
+
+    threshold: Floats
+    coverage: Floats
+    accuracy: Floats
+    macro_f1: Floats
+
+
+def coverage_curve(
+    labels: Ints, probabilities: Floats, headline: Sequence[int], points: int = 200
+) -> Coverage:
+    """Accuracy and macro-F1 of answered beats against their share, from all beats down.
+
+    Parameters
+    ----------
+    headline : sequence of int
+        Indices of the classes whose mean F1 is taken.
+    points : int
+        Thresholds at about evenly spread coverages; fewer where beats tie.
+    """
+    confidence = probabilities.max(axis=1)
+    classes = probabilities.shape[1]
+    place = np.unique(np.linspace(0, len(labels) - 1, points).astype(int))
+    threshold = np.unique(np.sort(confidence)[place])
+    # Beats between two thresholds, counted once; summed from the most confident down.
+    between = np.searchsorted(threshold, confidence, side="right") - 1
+    counts = grouped_confusion(
+        labels, probabilities.argmax(axis=1), between, len(threshold), classes
+    )
+    answered = counts[::-1].cumsum(axis=0)[::-1]
+    return Coverage(
+        threshold=threshold,
+        coverage=answered.sum(axis=(1, 2)) / max(len(labels), 1),
+        accuracy=accuracy(answered),
+        macro_f1=macro_f1(class_scores(answered).f1, headline),
+    )
 
 
 def brier_score(labels: Ints, probabilities: Floats) -> float:

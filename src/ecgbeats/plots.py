@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ecgbeats.metrics import Ints, Reliability
+
+if TYPE_CHECKING:
+    from ecgbeats.explanation import ClassAverage
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", "--", "-.", ":")
@@ -137,6 +140,119 @@ def reliability(table: Reliability, ece: float | None) -> bytes:
     for axis in (upper, lower):
         _tidy(axis)
     return _png(figure)
+
+
+def coverage(table: pd.DataFrame, abstention: Mapping[str, Any]) -> bytes:
+    """Accuracy and macro-F1 of answered beats against their share; thresholds below.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `ecgbeats.evaluation.coverage_points` gives.
+    abstention : mapping
+        That part of the evaluation, for the threshold in use and the area.
+    """
+    figure = _figure(5.0, 5.4)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    share = table["coverage"]
+    for i, (name, label) in enumerate((("accuracy", "accuracy"), ("macro_f1", "macro-F1"))):
+        upper.plot(share, table[name], **_line_style(i), label=label)
+    upper.set(ylabel="of the answered beats")
+    area = abstention["aurc"]
+    _title(upper, "Answering less" + (f" (AURC {area:.4f})" if area is not None else ""))
+    lower.plot(share, table["threshold"], color=_FAINT, linewidth=1.6)
+    lower.set(xlabel="coverage (share of beats answered)", ylabel="threshold", ylim=(0, 1.02))
+    if abstention["below"] > 0:
+        for axis in (upper, lower):
+            axis.axvline(
+                abstention["coverage"],
+                color=_INK,
+                linewidth=0.9,
+                linestyle=(0, (1, 2)),
+                label=f"at the threshold {abstention['below']:g}",
+            )
+    for axis in (upper, lower):
+        _tidy(axis)
+    _legend(upper)
+    # All beats at the right: reading leftwards, the model answers less and less.
+    upper.set_xlim(min(0.5, float(share.max())), 1.005)
+    return _png(figure)
+
+
+def class_saliency(averages: Mapping[str, ClassAverage]) -> bytes:
+    """For each class its mean image above, and its mean saliency below."""
+    columns = max(len(averages), 3)
+    one = next(iter(averages.values())).image
+    height = 1.75 * one.shape[0] / one.shape[1]
+    figure = _figure(0.6 + 1.85 * columns, 1.0 + 2 * height)
+    axes = figure.subplots(2, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for (upper, lower), (name, average) in zip(axes.T, averages.items(), strict=False):
+        upper.imshow(average.image, cmap="gray", vmin=0, vmax=255)
+        _saliency(lower, average.saliency)
+        upper.set_title(f"{name}, {average.beats} beats", fontsize=9, fontweight="bold")
+    return _png(figure)
+
+
+def explanation(
+    image: npt.NDArray[np.uint8],
+    saliency: npt.NDArray[np.floating[Any]],
+    title: str,
+    *,
+    parts: Mapping[str, tuple[slice, slice]],
+    label: str,
+) -> bytes:
+    """One beat image, and the same with what speaks for (red) and against (blue) a class.
+
+    Parameters
+    ----------
+    image, saliency : ndarray, shape (rows, columns)
+    parts : mapping of str to (slice, slice)
+        Named parts of the image (`ecgbeats.explanation.regions`); those that span it are
+        named at its side, others below it.
+    label : str
+        The class that the saliency is of.
+    """
+    ratio = image.shape[0] / image.shape[1]
+    figure = _figure(8.0, 1.6 + 3.0 * ratio)
+    left, right = figure.subplots(1, 2)
+    for axis in (left, right):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_color(_GRID)
+    # Over a washed-out image, opaque where saliency is strong.
+    right.imshow(np.full((*image.shape, 3), 1.0), alpha=0.55)
+    shown = _saliency(right, saliency, by_strength=True)
+    beside, below = {}, {}
+    for name, (rows, columns) in parts.items():
+        if columns.stop - columns.start == image.shape[1]:
+            beside[name] = (rows.start + rows.stop - 1) / 2
+        else:
+            below[name.replace("_", " ")] = (columns.start + columns.stop - 1) / 2
+    left.set_yticks(list(beside.values()), list(beside))
+    left.set_xticks(list(below.values()), list(below), rotation=45, ha="right")
+    left.tick_params(length=0, labelsize=8, colors=_FAINT)
+    _title(left, title)
+    _title(right, f"for (red) and against (blue) {label}")
+    bar = figure.colorbar(shown, ax=right, shrink=0.85, pad=0.02)
+    bar.set_label("nats of log-odds per pixel", fontsize=8)
+    bar.ax.tick_params(labelsize=7.5)
+    bar.outline.set_visible(False)
+    return _png(figure)
+
+
+def _saliency(
+    axis: Any, values: npt.NDArray[np.floating[Any]], *, by_strength: bool = False
+) -> Any:
+    """Signed values from blue over white to red; a hundredth of the pixels may saturate."""
+    strength = np.abs(values)
+    limit = float(np.quantile(strength, 0.99)) or float(strength.max()) or 1.0
+    style: dict[str, Any] = {"cmap": colormaps["RdBu_r"], "vmin": -limit, "vmax": limit}
+    if by_strength:
+        style["alpha"] = np.clip(strength / limit, 0, 1) ** 0.5
+    return axis.imshow(values, **style)
 
 
 def history(table: pd.DataFrame) -> bytes:

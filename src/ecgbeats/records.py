@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,10 @@ class Annotations:
 
 
 def read_recording(path: Path) -> Recording:
-    """Read `path`.hea and its signal files.
+    """Read `path`.hea and its signal files; segments of a record are joined.
+
+    Signals that are no voltage (pressure, temperature) are left out, gaps between segments
+    are missing samples, and a lead without a name is called "signal <number>".
 
     Parameters
     ----------
@@ -83,50 +87,136 @@ def read_recording(path: Path) -> Recording:
     ------
     DataError
         Header or signal files are missing, unreadable, shorter than the header
-        says, or in a unit that is no voltage.
+        says, or none of the signals is a voltage.
     """
     path = Path(path)
+    header = _header(path)
+    if isinstance(header, wfdb.MultiRecord):
+        return _joined(path, header)
+    if not header.n_sig or not header.fmt:
+        raise DataError(f"record {path.name}: expected signals, the header names none")
+    if len(header.fmt) != header.n_sig:
+        raise DataError(
+            f"record {path.name}: the header announces {header.n_sig} signals and describes "
+            f"{len(header.fmt)}"
+        )
+    fs = _rate(path, header)
+    units = _units(path, header)
+    voltages = [k for k, unit in enumerate(units) if unit.lower() in _MILLIVOLTS]
+    if not voltages:
+        raise DataError(
+            f"record {path.name}: expected signals in V, mV or uV, header says {units[0]!r}"
+        )
     try:
-        record = wfdb.rdrecord(str(path), physical=False)
+        # 32 bits hold every format; wfdb's default of 64 doubles the memory of a long record.
+        record = wfdb.rdrecord(str(path), physical=False, return_res=32)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"record {path.name}: {Path(str(error.filename)).name} is missing"
+        ) from error
     except Exception as error:  # wfdb raises whatever its parsing meets
-        raise DataError(f"record {path.name}: cannot be read: {_words(error)}") from error
+        raise DataError(
+            f"record {path.name}: the signal files cannot be read as the header says: "
+            f"{_words(error)}"
+        ) from error
     digital = record.d_signal
     if digital is None or digital.size == 0:
-        raise DataError(f"record {path.name}: expected signals, the header names none")
-    if record.adc_res is None or record.adc_zero is None:
-        raise DataError(
-            f"record {path.name}: expected a record of one segment, the header names several; "
-            "join them first (WFDB: xform)"
-        )
-    units = [(unit or "mV") for unit in record.units]
-    unknown = [unit for unit in units if unit.lower() not in _MILLIVOLTS]
-    if unknown:
-        raise DataError(
-            f"record {path.name}: expected signals in V, mV or uV, header says {unknown[0]!r}"
-        )
-    gain = np.asarray(record.adc_gain, float)
-    baseline = np.asarray(record.baseline, float)
-    scale = np.array([_MILLIVOLTS[unit.lower()] for unit in units]) / gain
-    bits = np.array([resolution or 16 for resolution in record.adc_res], float)
-    zero = np.asarray(record.adc_zero, float)
+        raise DataError(f"record {path.name}: expected signals, the files hold none")
     # Formats mark a missing sample with their lowest code (wfdb: _digi_nan).
-    missing = digital == _missing_codes(record.fmt)
-    signal = ((digital - baseline) * scale).astype(np.float32)
-    signal[missing] = np.nan
-    limits = np.stack(
-        [
-            (zero - 2 ** (bits - 1) - baseline) * scale,
-            (zero + 2 ** (bits - 1) - 1 - baseline) * scale,
-        ],
-        axis=1,
+    missing = _missing_codes(record.fmt)
+    signal = np.empty((len(digital), len(voltages)), np.float32)
+    limits = np.empty((len(voltages), 2), np.float32)
+    for column, k in enumerate(voltages):
+        scale = _MILLIVOLTS[units[k].lower()] / float(record.adc_gain[k])
+        baseline = float(record.baseline[k])
+        signal[:, column] = (digital[:, k] - baseline) * scale
+        signal[digital[:, k] == missing[k], column] = np.nan
+        half, zero = 2.0 ** ((record.adc_res[k] or 16) - 1), float(record.adc_zero[k] or 0)
+        limits[column] = (
+            (zero - half - baseline) * scale,
+            (zero + half - 1 - baseline) * scale,
+        )
+    names = tuple(record.sig_name[k] or f"signal {k}" for k in voltages)
+    return Recording(path.name, fs, names, signal, limits)
+
+
+def _header(path: Path) -> wfdb.Record | wfdb.MultiRecord:
+    try:
+        return wfdb.rdheader(str(path))
+    except FileNotFoundError as error:
+        raise DataError(f"record {path.name}: {path.name}.hea is missing") from error
+    except Exception as error:  # wfdb raises whatever its parsing meets
+        raise DataError(
+            f"record {path.name}: {path.name}.hea cannot be read as a WFDB header: {_words(error)}"
+        ) from error
+
+
+def _rate(path: Path, header: wfdb.Record | wfdb.MultiRecord) -> float:
+    fs = float(header.fs)
+    if not (np.isfinite(fs) and fs > 0):
+        raise DataError(
+            f"record {path.name}: expected a sampling frequency over 0 Hz, header says {header.fs}"
+        )
+    return fs
+
+
+def _units(path: Path, header: wfdb.Record) -> list[str]:
+    """Units as the header gives them; mV where it gives none (WFDB's rule).
+
+    wfdb drops what is not ASCII, so that microvolts written with a Greek letter would
+    come out as volts.
+    """
+    units = [unit or "mV" for unit in header.units]
+    text = path.with_name(f"{path.name}.hea").read_bytes()
+    if text.isascii():
+        return units
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
+    for k, line in enumerate(lines[1 : 1 + len(units)]):
+        # "µ" in Latin-1; as micro sign and as Greek letter in UTF-8.
+        if units[k] == "V" and re.search(rb"/(\xb5|\xc2\xb5|\xce\xbc)V", line):
+            units[k] = "uV"
+    return units
+
+
+def _joined(path: Path, header: wfdb.MultiRecord) -> Recording:
+    """One recording of all segments, missing where a gap is or a segment lacks the lead."""
+    fs = _rate(path, header)
+    lengths = [int(length) for length in header.seg_len]
+    pieces = []
+    start = 0
+    for name, length in zip(header.seg_name, lengths, strict=True):
+        # A first segment of no length only lays out the signals; "~" is a gap.
+        if length and name != "~":
+            pieces.append((start, length, read_recording(path.with_name(name))))
+        start += length
+    if not pieces:
+        raise DataError(f"record {path.name}: expected segments with signals, found only gaps")
+    layouts = {piece.leads for _, _, piece in pieces}
+    # By name where segments differ; names of one layout may repeat.
+    alike = len(layouts) == 1
+    leads = (
+        layouts.pop()
+        if alike
+        else tuple(dict.fromkeys(lead for _, _, piece in pieces for lead in piece.leads))
     )
-    return Recording(
-        path.name, float(record.fs), tuple(record.sig_name), signal, limits.astype(np.float32)
-    )
+    signal = np.full((start, len(leads)), np.nan, np.float32)
+    limits = np.tile(np.array([np.inf, -np.inf], np.float32), (len(leads), 1))
+    for first, length, piece in pieces:
+        if piece.fs != fs or len(piece.signal) != length:
+            raise DataError(
+                f"record {path.name}: expected segment {piece.name} of {length} samples at "
+                f"{fs:g} Hz, found {len(piece.signal)} at {piece.fs:g} Hz"
+            )
+        for k, lead in enumerate(piece.leads):
+            column = k if alike else leads.index(lead)
+            signal[first : first + length, column] = piece.signal[:, k]
+            limits[column, 0] = min(limits[column, 0], piece.adc_limits[k, 0])
+            limits[column, 1] = max(limits[column, 1], piece.adc_limits[k, 1])
+    return Recording(path.name, fs, leads, signal, limits)
 
 
 def read_annotations(path: Path, annotator: str = "atr") -> Annotations:
-    """Read `path`.`annotator`.
+    """Read `path`.`annotator`; positions are samples of the record, whatever the file's unit.
 
     Raises
     ------
@@ -136,13 +226,50 @@ def read_annotations(path: Path, annotator: str = "atr") -> Annotations:
     path = Path(path)
     try:
         annotation = wfdb.rdann(str(path), annotator)
+    except FileNotFoundError as error:
+        raise DataError(f"record {path.name}: annotations .{annotator} are missing") from error
     except Exception as error:
         raise DataError(
             f"record {path.name}: annotations .{annotator} cannot be read: {_words(error)}"
         ) from error
-    return Annotations(
-        np.asarray(annotation.sample, np.int64), np.asarray(annotation.symbol, dtype="U2")
-    )
+    sample = np.asarray(annotation.sample, np.int64)
+    fs = _header_rate(path)
+    # An annotation file may state a time resolution of its own.
+    if fs and annotation.fs and float(annotation.fs) != fs:
+        sample = np.rint(sample * (fs / float(annotation.fs))).astype(np.int64)
+    return Annotations(sample, np.asarray(annotation.symbol, dtype="U2"))
+
+
+def _header_rate(path: Path) -> float | None:
+    try:
+        return float(wfdb.rdheader(str(path)).fs)
+    except Exception:  # whoever reads the signals is told what is wrong with it
+        return None
+
+
+def in_order(annotations: Annotations, length: int) -> tuple[Annotations, list[str]]:
+    """`annotations` by position, inside a recording of `length` samples, one at a position.
+
+    Returns
+    -------
+    Annotations
+        Of several at one position the first in the file.
+    list of str
+        What had to be mended, in words; empty for a file in order.
+    """
+    remarks = []
+    sample, symbol = annotations.sample, annotations.symbol
+    inside = (sample >= 0) & (sample < length)
+    if not inside.all():
+        remarks.append(f"{int((~inside).sum())} beats outside the recording left out")
+        sample, symbol = sample[inside], symbol[inside]
+    if (np.diff(sample) < 0).any():
+        remarks.append("annotations out of order, sorted")
+    order = np.argsort(sample, kind="stable")
+    sample, first = np.unique(sample[order], return_index=True)
+    if len(sample) < len(order):
+        remarks.append(f"{len(order) - len(sample)} second beats at one position left out")
+    return Annotations(sample, symbol[order][first]), remarks
 
 
 def _missing_codes(formats: list[str]) -> np.ndarray:

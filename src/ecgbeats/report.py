@@ -9,6 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from ecgbeats.explanation import in_words
+
 _TEMPLATE = "evaluation.html.j2"
 
 # What each plot shows, in the order of the page.
@@ -22,6 +24,9 @@ _CAPTIONS = {
     "says more than the ROC curve.",
     "reliability": "Whether a stated probability can be believed: on the dotted line, of all beats "
     "called with 80 % confidence 80 % are right.",
+    "coverage": 'What is gained when the model may answer "uncertain": from right to left it '
+    "answers only the beats that it is surer and surer of. F1 counts answered beats alone; it "
+    "falls where the model is least sure of the rare classes.",
     "history": "Training, epoch by epoch.",
 }
 
@@ -51,7 +56,8 @@ def render_report(
     evaluation : mapping
         The content of metrics.json.
     plots : mapping of str to bytes
-        PNGs by name: confusion, records, roc, pr, reliability, history, mistakes.
+        PNGs by name: confusion, records, roc, pr, reliability, coverage, history, mistakes,
+        saliency.
     sheets : mapping of str to bytes
         A contact sheet (PNG) per class name.
     verdict : mapping, optional
@@ -71,6 +77,10 @@ def render_report(
         plots={name: plots[name] for name in _CAPTIONS if name in plots},
         captions=_CAPTIONS,
         mistakes=plots.get("mistakes"),
+        saliency=plots.get("saliency"),
+        explanation_in_words=in_words(evaluation["explanation"])
+        if evaluation.get("explanation")
+        else None,
         sheets=sheets,
         verdict=verdict,
         verdict_link=verdict_link,

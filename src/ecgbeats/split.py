@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from ecgbeats.config import BeatSplit, PatientSplit, Protocol
 from ecgbeats.errors import ConfigError, DataError
@@ -18,6 +18,7 @@ from ecgbeats.labels import LabelScheme
 TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
 
 _SMALL_CLASS = 20
+_MANY_PATIENTS = 1000
 
 
 def assign_sides(beats: pd.DataFrame, scheme: LabelScheme, protocol: Protocol) -> pd.DataFrame:
@@ -43,7 +44,7 @@ def assign_sides(beats: pd.DataFrame, scheme: LabelScheme, protocol: Protocol) -
     if isinstance(protocol.split, PatientSplit):
         side = _by_patient(beats, encoded, protocol.split)
     else:
-        side = _by_beat(encoded, protocol.split)
+        side = beat_sides(encoded, protocol.split)
     for name in (TRAIN, VALIDATION, TEST):
         if not (side == name).any():
             raise DataError(f"split: no beat on the {name} side of {len(beats)} beats")
@@ -63,20 +64,38 @@ def _by_patient(beats: pd.DataFrame, labels: np.ndarray, split: PatientSplit) ->
     else:
         assert split.test_share is not None
         everything = np.arange(len(beats))
-        test = _grouped_share(beats, labels, everything, split.test_share, split.seed)
+        if split.published_part and "part" in beats and (beats["part"] == TEST).any():
+            test = np.flatnonzero(beats["part"] == TEST)
+        else:
+            test = grouped_share(beats, labels, everything, split.test_share, split.seed)
         side[:] = TRAIN
         side[test] = TEST
     training = np.flatnonzero(side == TRAIN)
-    side[_grouped_share(beats, labels, training, split.validation_share, split.seed)] = VALIDATION
+    side[grouped_share(beats, labels, training, split.validation_share, split.seed)] = VALIDATION
     return side
 
 
-def _grouped_share(
+def grouped_share(
     beats: pd.DataFrame, labels: np.ndarray, index: np.ndarray, share: float, seed: int
 ) -> np.ndarray:
     """Beats of whole patients, about `share` of `index`, classes balanced as patients allow.
 
     They are one of round(1 / share) folds, the one that comes nearest to `share`.
+
+    Parameters
+    ----------
+    beats : DataFrame
+        With a column patient.
+    labels : ndarray of int, shape (beats,)
+    index : ndarray of int
+        Rows of `beats` to choose from.
+
+    Raises
+    ------
+    ConfigError
+        `share` is above one half.
+    DataError
+        Too few patients, or no class large enough.
     """
     if share > 0.5:
         raise ConfigError(
@@ -88,28 +107,84 @@ def _grouped_share(
         raise DataError(
             f"split: a share of {share} needs {folds} patients, got {len(np.unique(patients))}"
         )
-    # Every fold is a candidate; the best is the one whose classes come nearest to the
-    # share. Rare classes live in few patients: one draw alone often misses them.
-    counts = np.bincount(labels[index])
-    if counts.max() < folds:
+    _, group, table = class_counts(patients, labels[index])
+    if table.sum(axis=0).max() < folds:
         raise DataError(
             f"split: a share of {share} needs a class of at least {folds} beats, "
-            f"the largest has {counts.max()}"
+            f"the largest has {table.sum(axis=0).max()}"
         )
+    # Every fold is a candidate; the best is the one whose classes come nearest to the
+    # share. Rare classes live in few patients: one draw alone often misses them. Among very
+    # many patients (or groups of pictures) one draw is as good as another, and slow.
     best, best_error = None, np.inf
-    for offset in range(8):
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + offset)
-        for _, chosen in splitter.split(index, labels[index], patients):
-            have = np.bincount(labels[index][chosen], minlength=len(counts))[counts > 0]
-            ratio = (have + 1) / (share * counts[counts > 0] + 1)
+    for offset in range(8 if len(table) <= _MANY_PATIENTS else 1):
+        fold = group_folds(table, folds, seed + offset)
+        for k in range(folds):
+            have = table[fold == k].sum(axis=0)
+            ratio = (have + 1) / (share * table.sum(axis=0) + 1)
             error = float(np.abs(np.log(ratio)).sum())
             if error < best_error:
-                best, best_error = chosen, error
+                best, best_error = fold[group] == k, error
     assert best is not None
     return np.asarray(index[best])
 
 
-def _by_beat(labels: np.ndarray, split: BeatSplit) -> np.ndarray:
+def class_counts(
+    groups: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Names of groups; the group of each beat; beats of each group (row) and class (column).
+
+    Classes that no beat has get no column.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    classes, label = np.unique(labels, return_inverse=True)
+    table = np.zeros((len(names), len(classes)), np.int64)
+    np.add.at(table, (group, label), 1)
+    return names, group, table
+
+
+def group_folds(table: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold of each group, so that classes are spread evenly: int, shape (groups,).
+
+    Groups in the order of how unlike their classes' counts are, equals in an order drawn from
+    the seed, each to the fold that then leaves the shares of classes most even. The same as
+    scikit-learn's StratifiedGroupKFold gives, which walks over all beats for it, and takes
+    minutes for a cross-validation of a large database.
+
+    Parameters
+    ----------
+    table : ndarray of int, shape (groups, classes)
+        Beats of each group and class; every class has some.
+    """
+    order = np.arange(len(table))
+    np.random.RandomState(seed).shuffle(order)
+    total = table.sum(axis=0)
+    held = np.zeros((folds, table.shape[1]))
+    fold = np.empty(len(table), np.int64)
+    for group in order[np.argsort(-np.std(table[order], axis=1), kind="stable")]:
+        best, best_spread, best_size = 0, np.inf, np.inf
+        for k in range(folds):
+            held[k] += table[group]
+            spread = np.mean(np.std(held / total, axis=0))
+            held[k] -= table[group]
+            size = held[k].sum()
+            if spread < best_spread or (np.isclose(spread, best_spread) and size < best_size):
+                best, best_spread, best_size = k, spread, size
+        held[best] += table[group]
+        fold[group] = best
+    return fold
+
+
+def beat_sides(labels: np.ndarray, split: BeatSplit) -> np.ndarray:
+    """The side of each beat: one stratified fold tests, a share of the rest validates.
+
+    Raises
+    ------
+    ConfigError
+        No such fold.
+    DataError
+        Classes too small to be parted.
+    """
     if split.fold >= split.folds:
         raise ConfigError(f"split: fold {split.fold} of {split.folds}; folds count from 0")
     counts = np.bincount(labels)

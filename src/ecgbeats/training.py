@@ -17,9 +17,17 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, log_loss
 
-from ecgbeats.config import ModelParams, TrainParams
-from ecgbeats.errors import ContractError, DataError
-from ecgbeats.export import save_keras, save_onnx
+from ecgbeats.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability,
+    tempered,
+    with_temperature,
+)
+from ecgbeats.config import AnswerParams, ModelParams, TrainParams
+from ecgbeats.errors import ConfigError, ContractError, DataError
+from ecgbeats.export import save_keras, save_network, save_onnx
 from ecgbeats.files import (
     canonical_json,
     folder_written_aside,
@@ -33,12 +41,14 @@ from ecgbeats.files import (
 )
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.inference import CARD, HISTORY, KERAS, ONNX, Classifier
-from ecgbeats.models import build_model
+from ecgbeats.models import build_estimator, build_model, is_estimator
 from ecgbeats.progress import say
 from ecgbeats.split import TRAIN, VALIDATION
 
 if TYPE_CHECKING:
     import keras
+
+    from ecgbeats.models.estimators import Estimator
 
 _STATE = "state.json"
 _PREDICT_BATCH = 1024
@@ -101,26 +111,55 @@ def train(
     out: Path,
     *,
     checkpoints: Path,
+    answer: AnswerParams | None = None,
 ) -> dict[str, Any]:
     """Train, export and describe a model in the folder `out`.
 
-    Writes model.keras, model.onnx, model.json and history.csv, all or none.
+    Writes model.keras, model.onnx, model.json and history.csv, all or none; of a baseline of
+    scikit-learn there is no model.keras.
 
     Parameters
     ----------
     checkpoints : Path
         Where unfinished training is kept between runs; removed when it is done.
+    answer : AnswerParams, optional
+        Goes into the card as it is, for whoever puts the answers into words.
 
     Returns
     -------
     dict
         The content of model.json.
     """
-    keras = _keras()
-    keras.config.disable_traceback_filtering()
     if not len(task.index(TRAIN)) or not len(task.index(VALIDATION)):
         raise DataError("training: no labelled beat on the training or the validation side")
-    fingerprint = sha256_text(
+    answer = answer or AnswerParams()
+    if is_estimator(model_params.name):
+        card = _train_estimator(task, model_params, params, answer, out)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return card
+    keras = _keras()
+    keras.config.disable_traceback_filtering()
+    engine = {"keras": [keras.__version__, keras.backend.backend()]}
+    fingerprint = _fingerprint(task, model_params, params, engine)
+    state = _resume(checkpoints, fingerprint)
+    model = _fit(task, model_params, params, "select", params.epochs, state, checkpoints)
+    selected = state.rows("select")
+    best = _best(selected, params.min_epochs)
+    assert best is not None
+    if params.refit:
+        say(f"train: refit on all training patients for {best + 1} epochs")
+        model = _fit(task, model_params, params, "refit", best + 1, state, checkpoints)
+    calibration = _calibrate(task, params, checkpoints / str(state.best))
+    card = _export(task, model, model_params, state, selected[best], calibration, answer, out)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return card
+
+
+def _fingerprint(
+    task: Task, model_params: ModelParams, params: TrainParams, engine: dict[str, Any]
+) -> str:
+    """Hash of everything that decides what a training gives."""
+    return sha256_text(
         canonical_json(
             {
                 "images": task.images.digest(),
@@ -130,28 +169,18 @@ def train(
                 "headline": task.headline,
                 "model": model_params.model_dump(mode="json"),
                 "train": params.model_dump(mode="json"),
-                "keras": [keras.__version__, keras.backend.backend()],
+                **engine,
                 "code": _code(),
             }
         )
     )
-    state = _resume(checkpoints, fingerprint)
-    model = _fit(task, model_params, params, "select", params.epochs, state, checkpoints)
-    selected = state.rows("select")
-    best = _best(selected, params.min_epochs)
-    assert best is not None
-    if params.refit:
-        say(f"train: refit on all training patients for {best + 1} epochs")
-        model = _fit(task, model_params, params, "refit", best + 1, state, checkpoints)
-    card = _export(task, model, model_params, state, selected[best], out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return card
 
 
 def _code() -> str:
     """Hash of the code that decides what a training gives; a checkpoint of other code is void."""
     here = Path(__file__).parent
-    own = [here / "training.py", here / "feed.py", *sorted((here / "models").glob("*.py"))]
+    own = [here / f"{name}.py" for name in ("training", "feed", "augmentation")]
+    own += sorted((here / "models").glob("*.py"))
     return sha256_text("".join(sha256_file(path) for path in own))
 
 
@@ -166,12 +195,21 @@ def _fit(
 ) -> keras.Model:
     """Run one phase to its end, from wherever its checkpoint is; return its model."""
     keras = _keras()
+    from ecgbeats.augmentation import Augmentation
     from ecgbeats.feed import Feed
 
     sides = (TRAIN,) if phase == "select" else (TRAIN, VALIDATION)
     index = task.index(*sides)
     weight = class_weights(task.labels[index], len(task.classes), params.class_balance)
-    feed = Feed(task.images, task.labels, index, weight, batch=params.batch, seed=params.seed)
+    feed = Feed(
+        task.images,
+        task.labels,
+        index,
+        weight,
+        batch=params.batch,
+        seed=params.seed,
+        augmentation=Augmentation.of(params.augment, task.images.spec, task.classes),
+    )
     done = state.rows(phase)
     if done:
         model = keras.saving.load_model(checkpoints / str(state.checkpoint))
@@ -246,7 +284,11 @@ def _out_of_patience(rows: list[dict[str, Any]], params: TrainParams) -> bool:
 
 def _validate(task: Task, model: keras.Model) -> dict[str, float]:
     index = task.index(VALIDATION)
-    probabilities = _predict(task, model, index)
+    return _scores(task, index, _predict(task, model, index))
+
+
+def _scores(task: Task, index: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """What the probabilities of the beats `index`, of the validation side, are worth."""
     labels = task.labels[index]
     wanted = [task.classes.index(name) for name in task.headline]
     # A class that no validation patient has says nothing about the model.
@@ -309,12 +351,44 @@ def _save(
             path.unlink()
 
 
+def _calibrate(task: Task, params: TrainParams, selected: Path) -> dict[str, Any] | None:
+    """Temperature of the selected network, by validation patients, whom it was not trained on.
+
+    A refitted network has been trained on them too, so it takes over the temperature of
+    the selected one, of which it is a repetition on more patients.
+    """
+    if params.calibrate == "none":
+        return None
+    index = task.index(VALIDATION)
+    before = _predict(task, _keras().saving.load_model(selected), index)
+    return _calibration(task.labels[index], before)
+
+
+def _calibration(labels: np.ndarray, before: np.ndarray) -> dict[str, Any]:
+    """The temperature for probabilities `before` of beats with `labels`, and what it mends."""
+    temperature = fit_temperature(before, labels)
+    after = tempered(before, temperature)
+    ece = [expected_calibration_error(reliability(labels, p)) for p in (before, after)]
+    loss = [negative_log_likelihood(p, labels) for p in (before, after)]
+    say(f"train: temperature {temperature}, validation ECE {ece[0]:.4f} to {ece[1]:.4f}")
+    return {
+        "method": "temperature",
+        "temperature": temperature,
+        "validation_ece_before": round(ece[0], 6),
+        "validation_ece": round(ece[1], 6),
+        "validation_log_loss_before": round(loss[0], 6),
+        "validation_log_loss": round(loss[1], 6),
+    }
+
+
 def _export(
     task: Task,
     model: keras.Model,
     model_params: ModelParams,
     state: _Progress,
     best: dict[str, Any],
+    calibration: dict[str, Any] | None,
+    answer: AnswerParams,
     out: Path,
 ) -> dict[str, Any]:
     keras = _keras()
@@ -326,17 +400,14 @@ def _export(
         kept = build_model(model_params.name, spec, len(task.classes), **model_params.options)
         kept.set_weights(model.get_weights())
         _reseed(kept, 0, 0)
+        if calibration is not None:
+            kept = with_temperature(kept, calibration["temperature"])
         save_keras(kept, aside / KERAS)
         save_onnx(kept, aside / ONNX)
         card = {
-            "schema": 1,
-            "classes": list(task.classes),
-            "spec_id": spec.spec_id,
-            "image": spec.model_dump(mode="json"),
-            "model": model_params.model_dump(mode="json"),
+            **_described(task, model_params, answer, aside),
             "parameters": kept.count_params(),
             "weights_sha256": sha256_arrays(kept.get_weights()),
-            "onnx_sha256": sha256_file(aside / ONNX),
             "training": {
                 "fingerprint": state.fingerprint,
                 "keras": keras.__version__,
@@ -345,6 +416,7 @@ def _export(
                 "validation_macro_f1": best["validation_macro_f1"],
                 "epochs_run": len(state.history),
                 "beats": {side: len(task.index(side)) for side in (TRAIN, VALIDATION)},
+                "calibration": calibration,
             },
         }
         write_json(aside / CARD, card)
@@ -353,19 +425,124 @@ def _export(
     return card
 
 
+def _described(
+    task: Task, model_params: ModelParams, answer: AnswerParams, folder: Path
+) -> dict[str, Any]:
+    """What the card of any model says, whatever made it; the ONNX file is in `folder`."""
+    return {
+        "schema": 1,
+        "classes": list(task.classes),
+        "spec_id": task.images.spec.spec_id,
+        "image": task.images.spec.model_dump(mode="json"),
+        "model": model_params.model_dump(mode="json"),
+        "onnx_sha256": sha256_file(folder / ONNX),
+        "answer": answer.model_dump(mode="json"),
+    }
+
+
+def _train_estimator(
+    task: Task, model_params: ModelParams, params: TrainParams, answer: AnswerParams, out: Path
+) -> dict[str, Any]:
+    """The same for a baseline of scikit-learn: one fit instead of epochs, no checkpoints.
+
+    Of `params` seed, class_balance, refit and calibrate count.
+    """
+    import sklearn
+
+    if params.augment.any:
+        raise ConfigError(
+            f"train.augment: {model_params.name} is fitted once to images as they are"
+        )
+    fitted = _fit_estimator(task, model_params, params, TRAIN)
+    validation = task.index(VALIDATION)
+    answers = fitted.predict(task.images.take(validation))
+    history = [{"phase": "select", **_fit_scores(task, fitted, TRAIN)}]
+    history[0] |= _scores(task, validation, answers)
+    figures = ", ".join(f"{k} {v:.4f}" for k, v in history[0].items() if isinstance(v, float))
+    say(f"train: {model_params.name}: {figures}")
+    if params.refit:
+        say("train: refit on all training patients")
+        fitted = _fit_estimator(task, model_params, params, TRAIN, VALIDATION)
+        history.append({"phase": "refit", **_fit_scores(task, fitted, TRAIN, VALIDATION)})
+    calibration = None
+    if params.calibrate != "none":
+        calibration = _calibration(task.labels[validation], answers)
+        fitted.temperature = calibration["temperature"]
+    with folder_written_aside(out) as aside:
+        save_network(fitted.network(), aside / ONNX)
+        card = {
+            **_described(task, model_params, answer, aside),
+            "parameters": fitted.parameters,
+            "weights_sha256": sha256_arrays([*fitted.arrays(), np.array(fitted.temperature)]),
+            "training": {
+                "fingerprint": _fingerprint(
+                    task, model_params, params, {"sklearn": sklearn.__version__}
+                ),
+                "sklearn": sklearn.__version__,
+                "best_epoch": 1,
+                "validation_macro_f1": history[0]["validation_macro_f1"],
+                "epochs_run": len(history),
+                "beats": {side: len(task.index(side)) for side in (TRAIN, VALIDATION)},
+                "calibration": calibration,
+            },
+        }
+        write_json(aside / CARD, card)
+        write_text(aside / HISTORY, pd.DataFrame(history).to_csv(index=False))
+        images = task.images.take(_sample(validation))
+        _check_served(aside, images, fitted.predict(images), "scikit-learn")
+    return card
+
+
+def _fit_estimator(
+    task: Task, model_params: ModelParams, params: TrainParams, *sides: str
+) -> Estimator:
+    index = task.index(*sides)
+    labels = task.labels[index]
+    weight = class_weights(labels, len(task.classes), params.class_balance)
+    patients = task.images.beats["patient"].to_numpy()
+    apart = not np.isin(patients[task.index(TRAIN)], patients[task.index(VALIDATION)]).any()
+    estimator = build_estimator(
+        model_params.name,
+        task.images.spec,
+        len(task.classes),
+        seed=params.seed,
+        **model_params.options,
+    )
+    images = task.images.take(index)
+    estimator.fit(images, labels, weight[labels], patients[index] if apart else None)
+    return estimator
+
+
+def _fit_scores(task: Task, fitted: Estimator, *sides: str) -> dict[str, Any]:
+    """Of the beats that it was fitted to, as an epoch of a network has them."""
+    index = task.index(*sides)
+    labels, answers = task.labels[index], fitted.predict(task.images.take(index))
+    return {
+        "epoch": 1,
+        "loss": round(negative_log_likelihood(answers, labels), 6),
+        "accuracy": round(float((answers.argmax(axis=1) == labels).mean()), 6),
+    }
+
+
 def _check_onnx(task: Task, model: keras.Model, folder: Path) -> None:
     """The network that will be served must answer as the trained one does."""
     from ecgbeats.feed import as_input
 
-    index = task.index(VALIDATION)
-    index = index[np.linspace(0, len(index) - 1, min(256, len(index))).astype(int)]
-    images = task.images.take(index)
-    served = Classifier.load(folder).predict(images)
+    images = task.images.take(_sample(task.index(VALIDATION)))
     trained = np.asarray(model.predict_on_batch(as_input(images)))
+    _check_served(folder, images, trained, "Keras")
+
+
+def _sample(index: np.ndarray) -> np.ndarray:
+    return np.asarray(index[np.linspace(0, len(index) - 1, min(256, len(index))).astype(int)])
+
+
+def _check_served(folder: Path, images: np.ndarray, trained: np.ndarray, by: str) -> None:
+    served = Classifier.load(folder).predict(images)
     apart = float(np.abs(served - trained).max())
     if not apart <= _ONNX_TOLERANCE:
         raise ContractError(
-            f"ONNX and Keras differ by {apart:.1e} in probability; "
+            f"ONNX and {by} differ by {apart:.1e} in probability; "
             f"expected at most {_ONNX_TOLERANCE:.0e}"
         )
 

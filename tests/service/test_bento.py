@@ -150,6 +150,19 @@ def test_the_class_answers_as_the_offline_model(service: Any, built: Built) -> N
     np.testing.assert_allclose(given, offline, atol=1e-6)
 
 
+def test_below_the_models_threshold_the_answer_is_uncertain(
+    service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = service()
+    png = _png(random_images(1)[0])
+    (sure,) = running.classify(file=[png]).results
+    assert sure.label == sure.most_probable
+    monkeypatch.setitem(running._classifier.card, "answer", {"abstain_below": 1.0})
+    (unsure,) = running.classify(file=[png]).results
+    assert unsure.label == "uncertain"
+    assert (unsure.most_probable, unsure.probabilities) == (sure.label, sure.probabilities)
+
+
 def test_the_service_imports_nothing_heavy_and_only_its_own_library(
     built: Built, tmp_path: Path
 ) -> None:
@@ -433,7 +446,7 @@ def test_openapi_describes_request_and_answer(client: TestClient) -> None:
     assert form["properties"]["file"]["items"] == {"type": "string", "format": "binary"}
     schemas = spec["components"]["schemas"]
     assert set(schemas["Classification"]["required"]) == {"model", "results"}
-    assert set(schemas["Beat"]["required"]) == {"file", "label", "probabilities"}
+    assert set(schemas["Beat"]["required"]) == {"file", "label", "most_probable", "probabilities"}
 
 
 # The bento in the store.

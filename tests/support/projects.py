@@ -73,6 +73,7 @@ def tiny_params() -> dict[str, Any]:
                     "class_balance": 0.5,
                     "patience": 8,
                 },
+                "answer": {"abstain_below": 0.0},
                 "evaluate": {"headline": ["N", "V"], "bootstrap": 200},
             },
         },

@@ -4,9 +4,11 @@ from scipy.ndimage import median_filter
 
 from ecgbeats.beats import (
     RHYTHM,
+    at_rate,
     baseline,
     choose_lead,
     condition,
+    peaks,
     rhythm,
     rr_intervals,
     windows,
@@ -21,6 +23,33 @@ def test_lead_is_chosen_by_name_not_by_place() -> None:
     two = recording(np.zeros((10, 2)), leads=("V5", "mlii"))
     assert choose_lead(two, ("MLII", "II")) == 1
     assert choose_lead(two, ("V1",)) == 0
+
+
+@pytest.mark.parametrize("written", ["II", "Lead II", "Lead-II", "DII", "d2", "MDC_ECG_LEAD_II"])
+def test_a_lead_is_known_whatever_the_recorder_writes_around_its_name(written: str) -> None:
+    three = recording(np.zeros((10, 3)), leads=("V5", "ECG1", written))
+    assert choose_lead(three, ("MLII", "II")) == 2
+    assert choose_lead(three, ("1",)) == 0, "ECG1 is a channel's number, no lead"
+
+
+@pytest.mark.parametrize("fs", [360.1, 333.3, 199.9, 128.0])
+def test_beats_and_signal_do_not_drift_apart_at_odd_rates(fs: float) -> None:
+    samples = regular(1800, fs=fs)
+    signal = bumps(samples[-5:], int(samples[-1] + fs), fs=fs, width_s=0.03)
+    there = condition(recording(signal, fs=fs), 0, FS)
+    last = np.rint(at_rate(samples[-1:], fs, FS)).astype(int)[0]
+    # 24 minutes on: the peak is where the beat is said to be, within a sample or two.
+    assert abs(int(there[last - 200 : last + 200].argmax()) - 200) <= 2
+
+
+def test_peaks_are_found_whoever_marked_the_beat() -> None:
+    samples = regular(20)
+    signal = -bumps(samples, 20 * 360)
+    for off in (-6, -1, 3, 7):
+        assert (peaks(signal, samples + off, FS) == samples).all()
+    # Farther away lies another wave, not this one's peak.
+    assert (peaks(signal, samples[:-1] + 100, FS) != samples[:-1]).all()
+    assert peaks(signal, np.array([0, len(signal) - 1]), FS).max() < len(signal)
 
 
 def test_baseline_follows_the_full_rate_median_filters() -> None:
@@ -49,8 +78,8 @@ def test_conditioning_does_not_depend_on_the_sampling_rate() -> None:
     slow = regular(20, fs=250.0)
     signal = bumps(slow, 250 * 20, fs=250.0, width_s=0.02)
     there = condition(recording(signal, fs=250.0), 0, FS)
-    peaks = np.rint(slow * FS / 250.0).astype(int)
-    assert np.abs(there[peaks] - 1.0).max() < 0.05
+    where = np.rint(slow * FS / 250.0).astype(int)
+    assert np.abs(there[where] - 1.0).max() < 0.05
     assert len(there) == pytest.approx(len(signal) * FS / 250.0, abs=2)
 
 

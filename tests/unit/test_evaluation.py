@@ -22,6 +22,7 @@ from ecgbeats.evaluation import (
     roc_points,
     write_evaluation,
 )
+from ecgbeats.explanation import ClassAverage
 from tests.support.predictions import (
     CLASSES,
     HEADLINE,
@@ -47,6 +48,34 @@ def evaluation(table: pd.DataFrame) -> dict[str, Any]:
 
 def measure(table: pd.DataFrame, classes=("N", "V"), headline=("N", "V"), **changes: Any):
     return evaluate(table, classes, headline, replicates=100, seed=0, about=about(**changes))
+
+
+def test_abstaining_leaves_out_the_unsure_and_nothing_else() -> None:
+    unsure = table_of([0, 1, 1], [1, 1, 0], confidence=0.6)
+    sure = table_of([0, 0, 1], [0, 0, 1], confidence=0.9)
+    table = pd.concat([unsure, sure], ignore_index=True)
+    always, at_edge, never = (
+        evaluate(
+            table,
+            ("N", "V"),
+            ("N", "V"),
+            replicates=100,
+            seed=0,
+            about=about(),
+            abstain_below=threshold,
+        )
+        for threshold in (0.0, 0.9, 0.95)
+    )
+    assert always["abstention"]["coverage"] == 1.0
+    assert always["abstention"]["accuracy"] == always["accuracy"] == pytest.approx(4 / 6)
+    found = at_edge["abstention"]
+    assert (found["below"], found["coverage"], found["accuracy"]) == (0.9, 0.5, 1.0)
+    assert found["classes"]["V"] == {"coverage": pytest.approx(1 / 3), "se": 1, "ppv": 1, "f1": 1}
+    assert found["macro_f1"] == 1.0
+    assert never["abstention"]["coverage"] == 0.0
+    assert never["abstention"]["accuracy"] is None
+    # The figures of all beats do not know of it.
+    assert at_edge["gross"] == always["gross"]
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -214,20 +243,30 @@ def written(tmp_path_factory, table, evaluation) -> Path:
 
 
 def write(out: Path, table: pd.DataFrame, evaluation: dict[str, Any]) -> None:
+    average = ClassAverage(3, np.full((48, 64), 128.0), np.linspace(-1, 1, 48 * 64).reshape(48, 64))
     write_evaluation(
-        out, table, evaluation, history=history(), images=fake_images, sheets={"N": b"\x89PNG"}
+        out,
+        table,
+        evaluation,
+        history=history(),
+        images=fake_images,
+        saliency={"N": average, "V": average},
+        sheets={"N": b"\x89PNG"},
     )
 
 
 def test_all_files_are_written(written: Path, evaluation) -> None:
     names = {p.relative_to(written).as_posix() for p in written.rglob("*") if p.is_file()}
-    pictures = ("confusion", "roc", "pr", "reliability", "records", "history", "mistakes")
+    pictures = (
+        *("confusion", "roc", "pr", "reliability", "coverage", "records", "history"),
+        *("mistakes", "saliency"),
+    )
     assert names == {
         "metrics.json",
         "per_record.csv",
         "index.html",
         *(f"plots/{name}.png" for name in pictures),
-        *(f"curves/{name}.csv" for name in ("confusion", "roc", "pr", "history")),
+        *(f"curves/{name}.csv" for name in ("confusion", "roc", "pr", "coverage", "history")),
     }
     assert json.loads((written / "metrics.json").read_text()) == evaluation
 
@@ -247,6 +286,9 @@ def test_csvs_are_what_dvc_plots_takes(written: Path, evaluation) -> None:
     assert counts.loc["S", "N"] == evaluation["confusion"]["counts"][1][0]
     assert list(pd.read_csv(written / "curves" / "roc.csv")) == ["class", "fpr", "tpr"]
     assert list(pd.read_csv(written / "curves" / "pr.csv")) == ["class", "recall", "precision"]
+    coverage = pd.read_csv(written / "curves" / "coverage.csv")
+    assert list(coverage) == ["threshold", "coverage", "accuracy", "macro_f1"]
+    assert coverage["accuracy"].iloc[0] == pytest.approx(evaluation["accuracy"])
     assert "epoch" in pd.read_csv(written / "curves" / "history.csv")
 
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from ecgbeats.config import EvaluateParams, PatientSplit, Protocol
 from ecgbeats.datasets import read_manifest
 from ecgbeats.errors import ContractError
-from ecgbeats.files import read_json
+from ecgbeats.files import read_json, write_json
 from ecgbeats.golden import read_golden
 from ecgbeats.imaging.spec import CompositeSpec
 from ecgbeats.imaging.store import BeatImages, render_dataset
@@ -66,6 +67,19 @@ def test_only_the_test_side_is_measured_and_all_of_it(
     assert figures["beats"] == len(table) == (sides["side"] == TEST).sum()
     assert figures == read_json(tmp_path / "report" / "metrics.json")
     assert figures["weights_sha256"] == read_json(made[2] / CARD)["weights_sha256"]
+
+
+def test_explanation_and_the_models_own_threshold_are_in_the_figures(
+    made: tuple[BeatImages, Split, Path], tmp_path: Path
+) -> None:
+    card = read_json(made[2] / CARD)
+    write_json(made[2] / CARD, {**card, "answer": {"abstain_below": 0.5}})
+    figures: Any = run(made, tmp_path)
+    assert figures["abstention"]["below"] == 0.5
+    assert figures["explanation"]["method"] == "occlusion"
+    assert figures["explanation"]["randomised"] is None
+    assert sum(figures["explanation"]["beats"].values()) > 0
+    assert (tmp_path / "report" / "plots" / "saliency.png").is_file()
 
 
 def test_the_golden_batch_is_what_the_model_answered(

@@ -164,3 +164,39 @@ def test_ece_of_a_sure_and_right_model_is_zero() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])
 def test_no_number_becomes_none(value: float) -> None:
     assert metrics.or_none(value) is None
+
+
+def test_selective_risk_area_by_hand() -> None:
+    # Confidences 0.9, 0.8, 0.7; the second is wrong: risks 0, 1/2, 1/3.
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    assert metrics.selective_risk_area(np.array([0, 1, 0]), p) == pytest.approx((0.5 + 1 / 3) / 3)
+    assert metrics.selective_risk_area(np.array([0, 0, 0]), p) == 0
+    assert np.isnan(metrics.selective_risk_area(np.zeros(0, int), p[:0]))
+
+
+def test_selective_risk_of_ties_does_not_depend_on_their_order() -> None:
+    p = np.full((4, 2), 0.5)
+    areas = {
+        metrics.selective_risk_area(np.array(labels), p)
+        for labels in ([0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0])
+    }
+    assert areas == {0.25}
+
+
+def test_coverage_curve_is_what_counting_gives() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([1, 1, 1], 300)
+    labels = rng.integers(0, 3, 300)
+    curve = metrics.coverage_curve(labels, p, [0, 2], points=17)
+    assert curve.coverage[0] == 1
+    assert (np.diff(curve.coverage) < 0).all()
+    assert 10 < len(curve.threshold) <= 17
+    for t, coverage, accuracy, f1 in zip(
+        curve.threshold, curve.coverage, curve.accuracy, curve.macro_f1, strict=True
+    ):
+        kept = p.max(axis=1) >= t
+        assert coverage == pytest.approx(kept.mean())
+        assert accuracy == pytest.approx((p.argmax(axis=1) == labels)[kept].mean())
+        counts = metrics.confusion_matrix(labels[kept], p[kept].argmax(axis=1), 3)
+        expected = metrics.class_scores(counts).f1[[0, 2]].mean()
+        assert f1 == pytest.approx(expected, nan_ok=True)

@@ -125,3 +125,53 @@ def test_undefined_figures_are_dashes() -> None:
 def test_pictures_that_were_not_made_are_left_out(evaluation) -> None:
     assert "Most confident mistakes" not in render_report(evaluation, {}, {})
     assert "Most confident mistakes" in render_report(evaluation, {"mistakes": b"x"}, {})
+
+
+def test_abstention_is_tabled_only_where_a_threshold_is_set(evaluation) -> None:
+    assert "every beat is answered" in Page(render_report(evaluation, {"roc": b""}, {})).text
+    strict = evaluate(
+        fake_predictions(),
+        CLASSES,
+        HEADLINE,
+        replicates=100,
+        seed=0,
+        about=about(),
+        abstain_below=0.7,
+    )
+    text = Page(render_report(strict, {"roc": b""}, {})).text
+    assert "Below a confidence of 0.7" in text
+    assert f"{100 * strict['abstention']['coverage']:.1f} %" in text
+    assert "every beat is answered" not in text
+
+
+def test_temperature_and_saliency_are_told_in_words(evaluation) -> None:
+    calibration = {
+        "method": "temperature",
+        "temperature": 1.4142,
+        "validation_ece_before": 0.0312,
+        "validation_ece": 0.0123,
+    }
+    explanation = {
+        "method": "integrated gradients",
+        "beats": {"N": 3},
+        "shares": {"N": {"beat": 0.75, "pre_rr": 0.25}},
+        "steps": 16,
+        "incompleteness": 0.005,
+        "randomised": {
+            "images": 3,
+            "layers": ["logits", "conv1"],
+            "signed": [0.5, -0.04],
+            "absolute": [0.7, 0.6],
+            "rank_correlation": -0.04,
+            "rank_correlation_absolute": 0.6,
+        },
+    }
+    told = evaluation | {"training": {"calibration": calibration}, "explanation": explanation}
+    text = Page(render_report(told, {"roc": b"", "saliency": b"x"}, {})).text
+    assert "temperature of 1.414" in text
+    assert "correlates by -0.04" in text
+    assert "depend on the model" in text
+    by_squares = explanation | {"method": "occlusion", "shares": {}, "randomised": None}
+    text = Page(render_report(told | {"explanation": by_squares}, {"saliency": b"x"}, {})).text
+    assert "no gradient" in text
+    assert "What it looks at" not in Page(render_report(evaluation, {}, {})).text

@@ -41,7 +41,7 @@ def test_service_and_pipelines_do_not_know_each_other() -> None:
     [
         ("dvc", {"pipelines/dag.py"}),
         ("mlflow", {"pipelines/registry.py"}),
-        ("prefect", {"pipelines/retrain.py"}),
+        ("prefect", {f"pipelines/{flow}.py" for flow in ("retrain", "crossval", "tune")}),
         ("great_expectations", {"src/ecgbeats/validation/engine.py"}),
         ("onnxruntime", {"src/ecgbeats/inference.py"}),
     ],

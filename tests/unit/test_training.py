@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ecgbeats import training
-from ecgbeats.config import ModelParams, PatientSplit, Protocol, TrainParams
+from ecgbeats.calibration import tempered
+from ecgbeats.config import AnswerParams, ModelParams, PatientSplit, Protocol, TrainParams
 from ecgbeats.errors import ConfigError, ContractError
 from ecgbeats.files import read_json, sha256_tree
 from ecgbeats.imaging.spec import CompositeSpec
@@ -112,6 +113,36 @@ def test_same_seed_same_bytes_and_a_killed_training_resumes_to_them(
     monkeypatch.setattr(training, "_save", save)
     fit(task, tmp_path / "parts", params)
     assert sha256_tree(tmp_path / "parts" / "model") == sha256_tree(tmp_path / "whole" / "model")
+
+
+def test_the_temperature_of_the_selected_epoch_is_in_the_exported_network(
+    task: training.Task, tmp_path: Path
+) -> None:
+    answer = AnswerParams(abstain_below=0.6)
+    cards, answers = {}, {}
+    images = task.images.take(task.index(TEST))
+    for name, changes in {
+        "none": {"calibrate": "none"},
+        "temperature": {},
+        "refit": {"refit": True},
+    }.items():
+        folder = tmp_path / name
+        params = PARAMS.model_copy(update={"epochs": 2, **changes})
+        cards[name] = training.train(
+            task, MODEL, params, folder, checkpoints=tmp_path / "checkpoints", answer=answer
+        )
+        answers[name] = Classifier.load(folder).predict(images)
+    found = cards["temperature"]["training"]["calibration"]
+    assert cards["none"]["training"]["calibration"] is None
+    assert found["temperature"] != 1.0
+    assert found["validation_log_loss"] <= found["validation_log_loss_before"]
+    expected = tempered(answers["none"], found["temperature"])
+    assert np.abs(answers["temperature"] - expected).max() < 1e-5
+    assert cards["temperature"]["weights_sha256"] == cards["none"]["weights_sha256"]
+    # Refitted on the validation patients too, it cannot ask them any more.
+    assert cards["refit"]["training"]["calibration"] == found
+    assert cards["refit"]["weights_sha256"] != cards["none"]["weights_sha256"]
+    assert Classifier.load(tmp_path / "refit").abstain_below == 0.6
 
 
 def test_another_seed_gives_other_weights(task: training.Task, tmp_path: Path) -> None:

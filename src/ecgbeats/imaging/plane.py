@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ecgbeats.beats import RHYTHM, choose_lead, condition, windows
+from ecgbeats.beats import RHYTHM, at_rate, choose_lead, condition, lead_name, peaks, windows
 from ecgbeats.records import Recording
 
 # A value in units of the recording's R amplitude that is drawn halfway to full. Small waves
@@ -81,11 +81,11 @@ def lead_columns(
     first = choose_lead(recording, names)
     columns: list[int | None] = [first]
     if leads == 2:
-        have = [lead.strip().upper() for lead in recording.leads]
+        have = [lead_name(lead) for lead in recording.leads]
         rest = [
             k for k in range(len(have)) if k != first and np.isfinite(recording.signal[:, k]).any()
         ]
-        wanted = [k for name in second for k in rest if have[k] == name.upper()]
+        wanted = [k for name in second for k in rest if have[k] == lead_name(name)]
         columns.append(next(iter(wanted + rest), None))
     return columns
 
@@ -101,7 +101,7 @@ def lead_in_r_amplitudes(
     centres : ndarray of int64, shape (beats,)
     """
     signal = condition(recording, column, fs)
-    centres = np.rint(np.asarray(samples) * (fs / recording.fs)).astype(np.int64)
+    centres = peaks(signal, np.rint(at_rate(samples, recording.fs, fs)).astype(np.int64), fs)
     return signal / r_amplitude(signal, centres, fs), centres
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ecgbeats.errors import ImageError
+from ecgbeats.imaging import pixels
+
+if TYPE_CHECKING:
+    from ecgbeats.imaging.spec import Spec
 
 # Key of the PNG text chunk that carries the spec's id.
 SPEC_KEY = "ecgbeats-spec"
@@ -46,22 +53,72 @@ def decode_image(data: bytes, shape: tuple[int, int], spec_id: str) -> np.ndarra
         With code "not_an_image" (no PNG or JPEG), "damaged_image", "too_many_pixels" or
         "other_spec" (drawn by another spec).
     """
+    with _opened(data) as image:
+        _drawn_by(image, spec_id)
+        grey = _on_white(image).convert("L")
+        if (grey.height, grey.width) != shape:
+            grey = grey.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+        return np.asarray(grey, np.uint8)
+
+
+def decode_upload(data: bytes, spec: Spec) -> np.ndarray:
+    """Pixels of an uploaded PNG or JPEG as a model for images of `spec` takes them.
+
+    A model for plain pictures takes any: of every size, polarity and margin, brought to its
+    plane by the rule of `ecgbeats.imaging.pixels`. What we exported for it is taken as it is.
+
+    Raises
+    ------
+    ImageError
+        As `decode_image`; for plain pictures also with code "blank_image".
+    """
+    if spec.representation != "picture":
+        return decode_image(data, spec.shape, spec.spec_id)
+    with _opened(data) as image:
+        ours = _drawn_by(image, spec.spec_id)
+        if ours and image.mode == "L" and (image.height, image.width) == spec.shape:
+            return np.asarray(image, np.uint8)
+        inked = pixels.ink(pixels.flatten(ImageOps.exif_transpose(image))[None])
+    if pixels.is_blank(inked[0]):
+        raise ImageError("blank_image", "a trace on an even background", "an even picture")
+    return np.asarray(pixels.to_plane(inked, spec.shape, crop=spec.crop)[0], np.uint8)
+
+
+def read_picture(data: bytes) -> tuple[np.ndarray, str]:
+    """Pixels of a PNG or JPEG without transparency, uint8 (rows, columns, channels), and mode.
+
+    Raises
+    ------
+    ImageError
+        With code "not_an_image", "damaged_image" or "too_many_pixels".
+    """
+    with _opened(data) as image:
+        mode = image.mode
+        # Photographs say by a tag which side is up.
+        return pixels.flatten(ImageOps.exif_transpose(image)), mode
+
+
+def _drawn_by(image: Image.Image, spec_id: str) -> bool:
+    """Whether we exported `image` for `spec_id`; an export for another spec is refused."""
+    drawn_by = image.info.get(SPEC_KEY)
+    if drawn_by is not None and drawn_by != spec_id:
+        # Not our words: shortened and quoted before they reach an answer or a log.
+        raise ImageError(
+            "other_spec", f"an image of spec {spec_id}", f"one of spec {drawn_by[:32]!r}"
+        )
+    return drawn_by is not None
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The decoded image in `data`; whatever is wrong with it as ImageError."""
     limit = f"at most {MAX_PIXELS} pixels"
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError("too_many_pixels", limit, f"{image.width} x {image.height}")
             image.load()
-            drawn_by = image.info.get(SPEC_KEY)
-            if drawn_by is not None and drawn_by != spec_id:
-                # Not our words: shortened and quoted before they reach an answer or a log.
-                raise ImageError(
-                    "other_spec", f"an image of spec {spec_id}", f"one of spec {drawn_by[:32]!r}"
-                )
-            grey = _on_white(image).convert("L")
-            if (grey.height, grey.width) != shape:
-                grey = grey.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-            return np.asarray(grey, np.uint8)
+            yield image
     except ImageError:
         raise
     except UnidentifiedImageError as error:

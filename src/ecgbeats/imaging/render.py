@@ -7,12 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from ecgbeats.imaging import composite, waveform
+from ecgbeats.imaging import composite, features, picture, scalogram, spectrogram, waveform
 from ecgbeats.imaging.spec import Spec
 from ecgbeats.records import Recording
 
 Draw = Callable[[Recording, np.ndarray, Any], np.ndarray]
-DRAW: dict[str, Draw] = {"waveform": waveform.draw, "composite": composite.draw}
+DRAW: dict[str, Draw] = {
+    "waveform": waveform.draw,
+    "composite": composite.draw,
+    "picture": picture.draw,
+    "spectrogram": spectrogram.draw,
+    "scalogram": scalogram.draw,
+    "features": features.draw,
+}
 
 
 def render(recording: Recording, samples: np.ndarray, spec: Spec) -> np.ndarray:

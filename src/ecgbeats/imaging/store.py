@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -12,16 +13,21 @@ import numpy as np
 import pandas as pd
 
 from ecgbeats.beats import windows
-from ecgbeats.datasets import Manifest, RecordEntry, read_manifest
-from ecgbeats.errors import ContractError, DataError
+from ecgbeats.datasets import ARCHIVE, Manifest, RecordEntry, read_manifest, read_pictures
+from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.files import folder_written_aside, read_json, sha256_tree, write_json
+from ecgbeats.imaging.pixels import ink, to_plane
+from ecgbeats.imaging.png import read_picture
 from ecgbeats.imaging.render import render
-from ecgbeats.imaging.spec import Spec, spec_from_json
+from ecgbeats.imaging.spec import PictureSpec, Spec, spec_from_json
 from ecgbeats.labels import LabelScheme
 from ecgbeats.parallel import parallel_map
 from ecgbeats.records import Recording, read_annotations, read_recording
 
 SPEC, BEATS = "spec.json", "beats.parquet"
+
+# Pictures in one array.
+_SHARD = 1024
 
 # Two beats are twins when all leads agree, sample by sample, this far around R.
 _TWIN_S = 0.25
@@ -73,6 +79,77 @@ def render_dataset(
         beats.to_parquet(aside / BEATS, index=False)
         write_json(aside / SPEC, {"spec_id": spec.spec_id, **spec.model_dump(mode="json")})
     return beats
+
+
+def store_pictures(
+    dataset: Path, spec: Spec, scheme: LabelScheme, out: Path, *, workers: int | None = None
+) -> pd.DataFrame:
+    """Bring the usable pictures of `dataset` that have a class to the plane of `spec`.
+
+    Writes what `render_dataset` writes. A shard of pictures stands for a record: it says
+    nothing about the class. A group of pictures of one beat stands for a patient.
+
+    Returns
+    -------
+    DataFrame
+        As `render_dataset`; symbol is the class folder, sample the place in the shard,
+        time_s is null and window_sha a hash of the pixels. With two more columns: part
+        ("train" or "test", as published) and file (in pictures.zip).
+
+    Raises
+    ------
+    ConfigError
+        `spec` is no spec of pictures, or `scheme` one of annotation symbols.
+    DataError
+        There is no picture with a class, or one cannot be read any more.
+    """
+    if not isinstance(spec, PictureSpec):
+        raise ConfigError(
+            f"image.representation: expected picture for a dataset of pictures, "
+            f"got {spec.representation}"
+        )
+    if not scheme.of_folders:
+        raise ConfigError("labels.classes: expected lists of folders for a dataset of pictures")
+    table = read_pictures(dataset)
+    table = table[(table["status"] == "kept") & table["folder"].isin(scheme.symbols)]
+    if table.empty:
+        raise DataError(
+            f"{dataset}: expected pictures in one of the folders "
+            f"{', '.join(sorted(scheme.symbols))}; found none"
+        )
+    # In the order of their hashes: neither class nor the order of files can be told from it.
+    table = table.sort_values(["part", "pixels_sha"], ascending=[False, True])
+    row = table.groupby("part").cumcount()
+    beats = pd.DataFrame(
+        {
+            "record": table["part"] + (row // _SHARD).map("-{:04d}".format),
+            "patient": table["group"],
+            "row": row % _SHARD,
+            "sample": row % _SHARD,
+            "time_s": np.nan,
+            "symbol": table["folder"].astype(object),
+            "window_sha": table["pixels_sha"].astype(object),
+            "part": table["part"],
+            "file": table["path"],
+        }
+    ).reset_index(drop=True)
+    with folder_written_aside(out) as aside:
+        job = partial(_store_shard, Path(dataset) / ARCHIVE, spec, aside)
+        shards = [(str(name), list(part["file"])) for name, part in beats.groupby("record")]
+        parallel_map(job, shards, job="render", name=lambda shard: shard[0], workers=workers)
+        beats.to_parquet(aside / BEATS, index=False)
+        write_json(aside / SPEC, {"spec_id": spec.spec_id, **spec.model_dump(mode="json")})
+    return beats
+
+
+def _store_shard(archive: Path, spec: PictureSpec, out: Path, shard: tuple[str, list[str]]) -> None:
+    name, files = shard
+    images = np.empty((len(files), *spec.shape), np.uint8)
+    with zipfile.ZipFile(archive) as members:
+        for i, file in enumerate(files):
+            pixels, _ = read_picture(members.read(file))
+            images[i] = to_plane(ink(pixels[None]), spec.shape, crop=spec.crop)[0]
+    np.save(out / f"{name}.npy", images)
 
 
 def _render_record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ecgbeats.beats import choose_lead, condition, rr_intervals
+from ecgbeats.beats import at_rate, choose_lead, condition, rr_intervals
 from ecgbeats.imaging.spec import WaveformSpec
 from ecgbeats.records import Recording
 
@@ -23,7 +23,7 @@ def draw(recording: Recording, samples: np.ndarray, spec: WaveformSpec) -> np.nd
         255 is background, 0 the trace; greys are the share of the pixel that is covered.
     """
     signal = condition(recording, choose_lead(recording, spec.lead), spec.fs)
-    centres = np.asarray(samples, float) * (spec.fs / recording.fs)
+    centres = at_rate(samples, recording.fs, spec.fs)
     if spec.window == "rr":
         before, after = rr_intervals(np.asarray(samples), recording.fs)
         # At least 100 ms on each side, however short the interval.

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ecgbeats.errors import ConfigError
-from ecgbeats.imaging.spec import Spec
+from ecgbeats.imaging.spec import FeaturesSpec, Spec
 
 if TYPE_CHECKING:
     import keras
+
+    from ecgbeats.models.estimators import Estimator
 
 
 Builder = Callable[..., "keras.Model"]
@@ -21,7 +23,69 @@ def _compact(spec: Spec, classes: int, **options: Any) -> keras.Model:
     return build(spec, classes, **options)
 
 
-BUILDERS: dict[str, Builder] = {"compact": _compact}
+def _gradient_boosting(spec: Spec, classes: int, *, seed: int, **options: Any) -> Estimator:
+    from ecgbeats.models.estimators import GradientBoosting
+
+    return GradientBoosting(spec, classes, seed=seed, **options)
+
+
+def _svm(spec: Spec, classes: int, *, seed: int, **options: Any) -> Estimator:
+    from ecgbeats.models.estimators import SupportVectorMachine
+
+    return SupportVectorMachine(spec, classes, seed=seed, **options)
+
+
+def _jun2018(spec: Spec, classes: int, **options: Any) -> keras.Model:
+    from ecgbeats.models.jun2018 import build
+
+    return build(spec, classes, **options)
+
+
+def _student(spec: Spec, classes: int, **options: Any) -> keras.Model:
+    from ecgbeats.models.student import build
+
+    return build(spec, classes, **options)
+
+
+def _student_double(spec: Spec, classes: int, **options: Any) -> keras.Model:
+    from ecgbeats.models.student import build_double
+
+    return build_double(spec, classes, **options)
+
+
+def _cnn_lstm(spec: Spec, classes: int, **options: Any) -> keras.Model:
+    from ecgbeats.models.cnn_lstm import build
+
+    return build(spec, classes, **options)
+
+
+def _vgg16(spec: Spec, classes: int, **options: Any) -> keras.Model:
+    from ecgbeats.models.transfer import build
+
+    return build(spec, classes, application="vgg16", **options)
+
+
+def _resnet50(spec: Spec, classes: int, **options: Any) -> keras.Model:
+    from ecgbeats.models.transfer import build
+
+    return build(spec, classes, application="resnet50", **options)
+
+
+BUILDERS: dict[str, Builder] = {
+    "compact": _compact,
+    "jun2018": _jun2018,
+    "student": _student,
+    "student-double": _student_double,
+    "cnn-lstm": _cnn_lstm,
+    "vgg16": _vgg16,
+    "resnet50": _resnet50,
+}
+
+# Baselines of scikit-learn, which are fitted at once, without epochs.
+ESTIMATORS: dict[str, Callable[..., Estimator]] = {
+    "gradient-boosting": _gradient_boosting,
+    "svm": _svm,
+}
 
 
 def build_model(name: str, spec: Spec, classes: int, **options: Any) -> keras.Model:
@@ -36,8 +100,33 @@ def build_model(name: str, spec: Spec, classes: int, **options: Any) -> keras.Mo
         No such network, or it has no such option.
     """
     if name not in BUILDERS:
-        raise ConfigError(f"model.name: expected one of {', '.join(BUILDERS)}; got {name!r}")
+        raise ConfigError(
+            f"model.name: expected one of {', '.join([*BUILDERS, *ESTIMATORS])}; got {name!r}"
+        )
+    if isinstance(spec, FeaturesSpec):
+        raise ConfigError(
+            f"model.name: {name} reads images; features are for {' and '.join(ESTIMATORS)}"
+        )
     try:
         return BUILDERS[name](spec, classes, **options)
+    except TypeError as error:
+        raise ConfigError(f"model.options of {name}: {error}") from error
+
+
+def is_estimator(name: str) -> bool:
+    """Whether `name` is a baseline of scikit-learn, not a network."""
+    return name in ESTIMATORS
+
+
+def build_estimator(name: str, spec: Spec, classes: int, *, seed: int, **options: Any) -> Estimator:
+    """The baseline `name` for images of `spec`, not yet fitted.
+
+    Raises
+    ------
+    ConfigError
+        It has no such option.
+    """
+    try:
+        return ESTIMATORS[name](spec, classes, seed=seed, **options)
     except TypeError as error:
         raise ConfigError(f"model.options of {name}: {error}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from ecgbeats.beats import RHYTHM
-from ecgbeats.imaging.spec import CompositeSpec, Spec
+from ecgbeats.imaging.spec import Spec
+from ecgbeats.models import parts
 
 
 def build(
@@ -16,60 +16,42 @@ def build(
     filters: tuple[int, ...] | list[int] = (16, 32, 64),
     dense: int = 64,
     dropout: float = 0.3,
+    stride: int = 1,
 ) -> keras.Model:
     """Convolutions over the panels, then dense layers over them and the rhythm.
 
     Made of Keras' own layers only, so that it loads, trains on any backend and exports
     to ONNX without code of ours.
+
+    Parameters
+    ----------
+    filters : sequence of int
+        Filters of each block (convolution, batch normalisation, ReLU, pooling by two).
+    stride : int
+        Of the first convolution. With 2 it takes the place of that block's pooling, for a
+        quarter of its multiplications.
     """
-    image = keras.Input((*spec.shape, 1), name="image")
-    # Zero is middle grey in a composite and background in a waveform.
-    scaled = layers.Rescaling(1 / 127, offset=-128 / 127, name="scale")(image)
-    if isinstance(spec, CompositeSpec):
-        x, rhythm = _panels(scaled, spec), _rhythm(scaled, spec)
-    else:
-        x, rhythm = scaled, None
-    for i, count in enumerate(filters):
-        first = i == 0
+    image = parts.image_input(spec)
+    scaled = parts.centred(image)
+    x = parts.panels(scaled, spec)
+    for i, count in enumerate(filters, start=1):
+        step = stride if i == 1 else 1
+        kernel = 5 if i == 1 else 3
         x = layers.Conv2D(
-            count, 5 if first else 3, padding="same", use_bias=False, name=f"conv{i + 1}"
+            count, kernel, strides=step, padding="same", use_bias=False, name=f"conv{i}"
         )(x)
-        x = layers.BatchNormalization(name=f"norm{i + 1}")(x)
-        x = layers.ReLU(name=f"relu{i + 1}")(x)
-        x = layers.MaxPooling2D(2, name=f"pool{i + 1}")(x)
+        x = layers.BatchNormalization(name=f"norm{i}")(x)
+        x = layers.ReLU(name=f"relu{i}")(x)
+        if step == 1:
+            x = layers.MaxPooling2D(2, name=f"pool{i}")(x)
     x = layers.AveragePooling2D(2, name="pool")(x)
     x = layers.Dropout(dropout, name="drop1")(x)
-    # Dense layers as convolutions: flattening would put the batch size into the graph, and
-    # the exporter then writes the same network now one way, now another.
-    x = layers.Conv2D(dense, x.shape[1:3], activation="relu", name="dense1")(x)
+    x = parts.dense(x, dense, activation="relu", name="dense1")
+    rhythm = parts.rhythm(scaled, spec)
     if rhythm is not None:
+        # Small deviations matter: a beat 10 % early is at 0.13 of the scale.
+        rhythm = layers.Rescaling(3.0, name="rhythm_scale")(rhythm)
         x = layers.Concatenate(name="with_rhythm")([x, rhythm])
-        x = layers.Conv2D(dense, 1, activation="relu", name="dense2")(x)
+        x = parts.dense(x, dense, activation="relu", name="dense2")
     x = layers.Dropout(dropout, name="drop2")(x)
-    x = layers.Conv2D(classes, 1, name="logits")(x)
-    x = layers.GlobalAveragePooling2D(name="flat")(x)
-    return keras.Model(image, layers.Softmax(name="label")(x), name="compact")
-
-
-def _panels(plane: keras.KerasTensor, spec: CompositeSpec) -> keras.KerasTensor:
-    """The panels, cut out and laid over each other as channels."""
-    rows = spec.shape[0]
-    cut = []
-    for k, name in enumerate(spec.panels):
-        top = k * spec.panel_height
-        bottom = rows - top - spec.panel_height
-        cut.append(layers.Cropping2D(((top, bottom), (0, 0)), name=f"panel_{name}")(plane))
-    return cut[0] if len(cut) == 1 else layers.Concatenate(name="panels")(cut)
-
-
-def _rhythm(plane: keras.KerasTensor, spec: CompositeSpec) -> keras.KerasTensor:
-    """The strip's grey levels, one value per block, as channels of one pixel."""
-    block = spec.width // len(RHYTHM)
-    unused = spec.width - block * len(RHYTHM)
-    top = len(spec.panels) * spec.panel_height
-    strip = layers.Cropping2D(((top, 0), (0, unused)), name="strip")(plane)
-    blocks = layers.AveragePooling2D((spec.strip_height, block), name="blocks")(strip)
-    # Small deviations matter: a beat 10 % early is at 0.13 of the scale.
-    return layers.Rescaling(3.0, name="rhythm_scale")(
-        layers.Permute((1, 3, 2), name="rhythm")(blocks)
-    )
+    return parts.answer(image, parts.dense(x, classes, name="logits"), "compact")

@@ -19,6 +19,7 @@ _SUITE_TITLES = {
     "patients": "Patients",
     "beats": "Beats",
     "sides": "Sides",
+    "pictures": "Pictures",
 }
 
 

@@ -1,0 +1,221 @@
+"""Long jobs, each in a process of its own: its memory goes when it ends, and it dies with us.
+
+`ecgbeats.parallel` maps short items over workers that live on. A training is another thing:
+it takes gigabytes, it may be killed for them, and one that is left behind when its parent
+was killed would write under the next run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from ecgbeats.errors import ServiceError
+from ecgbeats.parallel import workers_here
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# What BLAS, OpenMP and TensorFlow read once, when they are loaded.
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+
+
+@dataclass
+class _Running(Generic[Key]):
+    key: Key
+    name: str
+    process: BaseProcess
+    answer: Connection
+    voice: threading.Thread
+
+
+class Processes(Generic[Key]):
+    """Up to `jobs` jobs at a time; leaving the context ends those that still run.
+
+    With one job everything runs in this process, where it can be debugged.
+
+    Parameters
+    ----------
+    jobs : int
+    threads : int, optional
+        Threads of each job; by default the processors, shared evenly.
+    """
+
+    def __init__(self, jobs: int, *, threads: int | None = None) -> None:
+        self.jobs = jobs
+        self._threads = threads or max(1, workers_here() // jobs)
+        self._running: list[_Running[Key]] = []
+        self._waiting: list[tuple[Key, Callable[[], Any]]] = []
+
+    def __enter__(self) -> Processes[Key]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for job in self._running:
+            job.process.terminate()
+        for job in self._running:
+            job.process.join(10)
+            if job.process.is_alive():
+                job.process.kill()
+            job.answer.close()
+        self._running = []
+
+    @property
+    def busy(self) -> int:
+        """Jobs that were started and whose result was not taken yet."""
+        return len(self._running) + len(self._waiting)
+
+    @property
+    def free(self) -> bool:
+        """Whether one more can be started."""
+        return self.busy < self.jobs
+
+    def start(self, key: Key, name: str, function: Callable[[Item], Any], item: Item) -> None:
+        """Start `function(item)`; both must be picklable. `name` is for messages."""
+        assert self.free
+        if self.jobs == 1:
+            self._waiting.append((key, lambda: function(item)))
+            return
+        # Spawned, not forked: a fork of a process that holds threads may hang.
+        context = multiprocessing.get_context("spawn")
+        answer, to_answer = context.Pipe(duplex=False)
+        said, to_say = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_child, args=(to_answer, to_say, self._threads, function, item), name=name
+        )
+        process.start()
+        to_answer.close()
+        to_say.close()
+        voice = threading.Thread(target=_pass_on, args=(said, name), daemon=True)
+        voice.start()
+        self._running.append(_Running(key, name, process, answer, voice))
+
+    def next(self) -> tuple[Key, Any]:
+        """Wait for the next job that ends: its key and its result.
+
+        Raises
+        ------
+        ServiceError
+            Its process died.
+        Exception
+            What the job raised, as it came.
+        """
+        if self._waiting:
+            key, call = self._waiting.pop(0)
+            return key, call()
+        ready = wait([job.answer for job in self._running])
+        job = next(job for job in self._running if job.answer in ready)
+        self._running.remove(job)
+        try:
+            good, answer = job.answer.recv()
+        except EOFError:
+            job.process.join()
+            raise ServiceError(
+                f"{job.name}: its process ended with code {job.process.exitcode} and no result"
+                + ("; was there enough memory?" if job.process.exitcode == -9 else "")
+            ) from None
+        finally:
+            job.answer.close()
+            job.process.join()
+            job.voice.join(10)
+        if not good:
+            raise answer
+        return job.key, answer
+
+
+def each_in_a_process(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    jobs: int,
+    name: Callable[[Item], str] = str,
+) -> Iterator[tuple[Item, Result]]:
+    """Apply `function` to each of `items`, `jobs` at a time; yield item and result as they end.
+
+    The first error ends the others and is raised as it came.
+    """
+    with Processes[Item](max(1, min(jobs, len(items)))) as processes:
+        todo = list(items)
+        while todo or processes.busy:
+            while todo and processes.free:
+                item = todo.pop(0)
+                processes.start(item, name(item), function, item)
+            yield processes.next()
+
+
+def _child(
+    answer: Connection,
+    says: Connection,
+    threads: int,
+    function: Callable[[Item], Any],
+    item: Item,
+) -> None:
+    for variable in _THREADS:
+        os.environ[variable] = str(threads)
+    # numpy was loaded before the environment was set.
+    threadpool_limits(threads)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    # The file, not Python's object: what C++ has to say goes there, its last words too.
+    os.dup2(says.fileno(), 2)
+    says.close()
+    try:
+        answer.send((True, function(item)))
+    except Exception as error:
+        answer.send((False, _sendable(error)))
+    answer.close()
+
+
+def _sendable(error: Exception) -> Exception:
+    """`error`, or what it says if it cannot be made again from its pickle."""
+    try:
+        if type(pickle.loads(pickle.dumps(error))) is type(error):  # noqa: S301
+            return error
+    except Exception:
+        pass
+    return ServiceError(f"{type(error).__name__}: {error}")
+
+
+def _pass_on(said: Connection, name: str) -> None:
+    """Print what a job says, with its name before each line: those of several come mixed."""
+    with os.fdopen(os.dup(said.fileno()), errors="replace") as lines:
+        said.close()
+        for line in lines:
+            if line.strip() and not _is_chatter(line):
+                print(f"{name}: {line.rstrip()}", file=sys.stderr, flush=True)
+
+
+def _is_chatter(line: str) -> bool:
+    """TensorFlow's remarks on starting, in glog's format: severity, four digits, a clock."""
+    glog = len(line) > 5 and line[0] in "IW" and line[1:5].isdigit() and line[5] == " "
+    return glog or line.startswith("WARNING: All log messages before absl")
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    # At once: what is half written is aside, and a checkpoint is what it is for.
+    os._exit(1)
