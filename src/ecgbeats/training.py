@@ -499,8 +499,6 @@ def _fit_estimator(
     index = task.index(*sides)
     labels = task.labels[index]
     weight = class_weights(labels, len(task.classes), params.class_balance)
-    patients = task.images.beats["patient"].to_numpy()
-    apart = not np.isin(patients[task.index(TRAIN)], patients[task.index(VALIDATION)]).any()
     estimator = build_estimator(
         model_params.name,
         task.images.spec,
@@ -508,8 +506,7 @@ def _fit_estimator(
         seed=params.seed,
         **model_params.options,
     )
-    images = task.images.take(index)
-    estimator.fit(images, labels, weight[labels], patients[index] if apart else None)
+    estimator.fit(task.images.take(index), labels, weight[labels])
     return estimator
 
 

@@ -51,6 +51,7 @@ def params() -> dict[str, Any]:
                 "protocol": "folders",
                 "image": {"representation": "picture", "height": 32, "width": 48},
                 "model": {"name": "compact", "options": {"filters": [8, 16], "dense": 16}},
+                "answer": {"abstain_below": 0.0},
                 "train": {
                     "seed": 1,
                     "epochs": 6,

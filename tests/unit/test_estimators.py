@@ -1,6 +1,5 @@
 """Baselines of scikit-learn: what is exported answers as what was fitted, byte for byte again."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
 from ecgbeats.imaging.store import BeatImages, render_dataset
 from ecgbeats.inference import CARD, HISTORY, ONNX, Classifier
 from ecgbeats.models import ESTIMATORS, build_estimator, build_model
-from ecgbeats.models.estimators import Estimator, _folds
+from ecgbeats.models.estimators import Estimator, SupportVectorMachine
 from ecgbeats.split import TEST, TRAIN, VALIDATION, assign_sides
 from tests.support.recordings import AAMI5, write_dataset
 
@@ -212,46 +211,19 @@ def test_parameters_are_what_was_learnt(tmp_path: Path) -> None:
     assert trees.parameters == leaves + 2 * (len(modes) - leaves)
     machine = fitted("svm", images, labels)
     vectors = len(machine.arrays()[1])
-    # Pixels and two coefficients a vector; three pairs, their logistic regression; the scale.
-    assert machine.parameters == vectors * (256 + 2) + 3 + (9 + 3) + 2 * 256 + 1
+    # Pixels and two coefficients a vector; a threshold for each of three pairs; the scale.
+    assert machine.parameters == vectors * (256 + 2) + 3 + 2 * 256 + 1
 
 
-def test_folds_part_patients_where_there_are_patients() -> None:
-    codes = np.tile([0, 0, 0, 1], 30)
-    patients = np.repeat(np.arange(6), 20)
-    for inside, outside in _folds(codes, patients, 0):
-        assert not set(patients[inside]) & set(patients[outside])
-    beats = list(_folds(codes, None, 0))
-    assert sorted(np.concatenate([outside for _, outside in beats])) == list(range(120))
-    assert all(set(patients[inside]) == set(range(6)) for inside, _ in beats)
-
-
-def test_the_folds_follow_the_protocol(
-    task: training.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = []
-    fit = Estimator.fit
-
-    def watched(self: Estimator, images: Any, labels: Any, weight: Any, groups: Any) -> None:
-        given.append(groups)
-        fit(self, images, labels, weight, groups)
-
-    monkeypatch.setattr(Estimator, "fit", watched)
-    train(task, "svm", tmp_path)
-    beats = np.where(np.arange(len(task.side)) % 3 == 0, VALIDATION, TRAIN)
-    mixed = training.Task(task.images, task.labels, beats, task.classes, task.headline)
-    train(mixed, "svm", tmp_path)
-    assert set(given[0]) == set(task.images.beats["patient"].iloc[task.index(TRAIN)])
-    assert given[1] is None
-
-
-def test_a_class_in_one_fold_alone_is_no_fault() -> None:
-    images, labels = noise(2)
-    labels[:2] = 4
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        answers = fitted("svm", images, labels).predict(images)
-    assert (answers[:, [0, 1, 4]] > 0).all()
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_machine_says_what_its_votes_say(classes: int) -> None:
+    images, labels = noise(classes, count=300)
+    machine = fitted("svm", images, labels)
+    assert isinstance(machine, SupportVectorMachine)
+    others, _ = noise(classes, seed=1)
+    votes = machine._machine.predict(machine._scaled(others.reshape(len(others), -1)))
+    assert len(set(votes)) == classes
+    assert (machine.predict(others).argmax(axis=1) == votes).mean() > 0.95
 
 
 def test_labels_of_one_class_are_refused() -> None:

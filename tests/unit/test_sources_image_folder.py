@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
-from ecgbeats.config import ImageFolderSource, Protocol
+from ecgbeats.config import ImageFolderSource, Protocol, read_params
 from ecgbeats.datasets import ImageManifest, read_description, read_manifest, read_pictures
 from ecgbeats.errors import ConfigError, DataError, FetchError
 from ecgbeats.files import sha256_tree
@@ -324,3 +325,14 @@ def test_a_picture_that_photographs_say_is_turned_is_turned(tmp_path: Path) -> N
     files = {"Normal/a.png": as_png(upright), "Normal/turned.jpg": buffer.getvalue()}
     _, table = fetch(tmp_path, files)
     assert table.loc["Normal/turned.jpg", "group"] == table.loc["Normal/a.png", "group"]
+
+
+def test_pictures_and_symbols_are_not_mixed_in_a_recipe(tmp_path: Path) -> None:
+    values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    values["recipes"]["folder6"]["protocol"] = "aami5"
+    values["recipes"]["folder6"]["evaluate"]["headline"] = ["N"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=r"recipes\.folder6: pictures need a protocol"):
+        read_params(tmp_path / "params.yaml")
+    with pytest.raises(ValueError, match="pictures are in no records"):
+        Protocol.model_validate({**protocol().model_dump(), "exclude_records": ["100"]})
