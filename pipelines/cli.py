@@ -56,7 +56,7 @@ def run(recipe: str, mirror: str | None) -> None:
     if mirror:
         # Relative to where the user stands, not to the project.
         folder = Path(mirror)
-        os.environ["ECGBEATS_MIRROR"] = str(folder.resolve()) if folder.is_dir() else mirror
+        os.environ["ECGBEATS_MIRROR"] = str(folder.resolve()) if folder.exists() else mirror
     root = _enter()
     from pipelines.retrain import retrain
     from pipelines.summary import summary
