@@ -8,6 +8,7 @@ a row measured goes to reports/benchmark/rows, which git keeps.
 from __future__ import annotations
 
 import os
+import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -214,17 +215,29 @@ def _run(
     about = {"commit": code.commit, "dirty": code.dirty}
     datasets: dict[str, Path] = {}
     images: dict[str, Images] = {}
-    trials = []
+    trials: list[Trial] = []
+    failed: dict[str, str] = {}
     for row, seed in todo:
         table = params.benchmark.protocols[row.protocol]
         rules = params.protocols[table.protocol]
-        if table.dataset not in datasets:
-            datasets[table.dataset] = _fetched(root, params, table.dataset)
-        if row.name not in images:
-            images[row.name] = _drawn(root, datasets[table.dataset], rules, row)
+        # A dataset that is not at hand must not keep the others' rows from being made.
+        if table.dataset in failed:
+            continue
+        try:
+            if table.dataset not in datasets:
+                datasets[table.dataset] = _fetched(root, params, table.dataset)
+            if row.name not in images:
+                images[row.name] = _drawn(root, datasets[table.dataset], rules, row)
+        except EcgbeatsError as error:
+            failed[table.dataset] = f"dataset {table.dataset}: {error}"
+            continue
         first = Trial(root, row, table, rules, images[row.name], seed, None, about)
         trials += [replace(first, fold=fold) for fold in first.folds]
-    return list(_failures(trials, jobs))
+    if again:
+        # From the data on: what was kept of an earlier run would only be compared with itself.
+        for trial in trials:
+            shutil.rmtree(trial.folder, ignore_errors=True)
+    return [*failed.values(), *(_failures(trials, jobs) if trials else ())]
 
 
 def _failures(trials: Sequence[Trial], jobs: int) -> Iterator[str]:

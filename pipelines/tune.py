@@ -116,6 +116,7 @@ def _search(
         protocol.labels,
         protocol,
         folds=wanted.folds,
+        by="patient",
         over="training",
     )
     return tuning.Search(

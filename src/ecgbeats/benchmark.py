@@ -191,8 +191,8 @@ def measure(
 
 
 def patients_of(predictions: pd.DataFrame) -> dict[str, str]:
-    """Patient of each record."""
-    first = predictions.groupby("record")["patient"].first()
+    """Patient of each record; of pictures, whose records are shards, each patient itself."""
+    first = predictions.groupby(_unit(predictions))["patient"].first()
     return {str(record): str(patient) for record, patient in first.items()}
 
 
@@ -483,8 +483,14 @@ def _rules(params: Params, table: BenchmarkProtocol) -> str:
     )
 
 
+def _unit(predictions: pd.DataFrame) -> str:
+    """The column whose values are of one patient each, so that patients can be drawn."""
+    shared = predictions.groupby("record")["patient"].nunique() > 1
+    return "patient" if shared.any() else "record"
+
+
 def _by_record(predictions: pd.DataFrame, classes: Sequence[str]) -> tuple[metrics.Ints, list[str]]:
-    group, names = pd.factorize(predictions["record"], sort=True)
+    group, names = pd.factorize(predictions[_unit(predictions)], sort=True)
     matrices = metrics.grouped_confusion(
         predictions["label"],
         metrics.predicted_classes(predictions, classes),

@@ -168,6 +168,8 @@ def search(what: Search, *, jobs: int) -> Iterator[Trial]:
     study = open_study(what)
     _retry_interrupted(study)
     active: dict[int, tuple[optuna.Trial, Trial]] = {}
+    # The same values again: they wait for the trial that is at work in the same folder.
+    held: list[Trial] = []
     with Processes[int](max(1, jobs)) as processes:
         while True:
             while processes.free and _ended(study) + len(active) < params.trials:
@@ -176,14 +178,21 @@ def search(what: Search, *, jobs: int) -> Iterator[Trial]:
                 asked.set_user_attr(_VALUES, values)
                 trial = Trial(asked.number, values, what.crossval(values))
                 say(f"tune: trial {trial.number}: {_in_words(values)}")
+                if any(other.values == values for _, other in active.values()):
+                    held.append(trial)
+                else:
+                    _start(processes, trial)
                 active[trial.number] = asked, trial
-                _start(processes, trial)
             if not active:
                 return
             number, _ = processes.next()
             asked, trial = active[number]
             if _fold_ended(study, asked, trial, params):
                 del active[number]
+                again = next((one for one in held if one.values == trial.values), None)
+                if again is not None:
+                    held.remove(again)
+                    _start(processes, again)
                 yield trial
             else:
                 _start(processes, trial)

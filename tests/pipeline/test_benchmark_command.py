@@ -99,7 +99,6 @@ def test_a_lost_row_is_made_from_what_was_kept_without_training(project: Project
 
 
 def test_the_command_beside_a_row_gives_the_same_again(project: Project) -> None:
-    shutil.rmtree(project.root / "data" / "interim" / "benchmark" / "runs")
     command = row(project, OWN)["command"].split()
     done = project.call(*command, "--seed", "2")
     assert done.returncode == 0, done.stderr

@@ -78,7 +78,12 @@ def test_folder_and_zip_give_the_same_dataset(tmp_path: Path) -> None:
 
 def test_what_is_there_already_is_enough(tmp_path: Path) -> None:
     write_folders(tmp_path / "set", 2)
-    fetch_image_folder(SOURCE, "set", tmp_path / "data", origin=str(tmp_path / "set"))
+    # What was refused the first time is in no archive, and must still be told of.
+    folder = next((tmp_path / "set").rglob("Normal"))
+    (folder / "notes.png").write_bytes(b"no picture")
+    (folder / "tiny.png").write_bytes(as_png(picture()[:4, :4]))
+    first = fetch_image_folder(SOURCE, "set", tmp_path / "data", origin=str(tmp_path / "set"))
+    assert sum(first.quarantined.values()) == 2
     before = sha256_tree(tmp_path / "data")
     fetch_image_folder(SOURCE, "set", tmp_path / "data", origin=None)
     assert sha256_tree(tmp_path / "data") == before

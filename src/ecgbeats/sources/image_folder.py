@@ -46,6 +46,7 @@ from ecgbeats.datasets import (
     Description,
     ImageManifest,
     read_description,
+    read_pictures,
     write_manifest,
 )
 from ecgbeats.errors import ConfigError, DataError, FetchError, ImageError
@@ -130,6 +131,8 @@ def fetch_image_folder(
     place = _place(origin, name, folder)
     with folder_written_aside(folder) as aside:
         pictures = _copy(place, aside / ARCHIVE)
+        if place == folder / ARCHIVE:
+            pictures = sorted([*pictures, *_told_before(folder)], key=lambda each: each.path)
         _quarantine_blanks_and_copies(pictures)
         kept = [picture for picture in pictures if not picture.reason]
         if not kept:
@@ -262,6 +265,24 @@ def _bytes_of(entry: _Entry) -> bytes:
         return member.read(MAX_FILE_BYTES + 1)
 
 
+def _unpacked(entry: _Entry) -> int:
+    """Bytes that reading the file unpacks, at most."""
+    size = entry.read.stat().st_size if isinstance(entry.read, Path) else entry.read[1].file_size
+    return min(size, MAX_FILE_BYTES)
+
+
+def _told_before(folder: Path) -> list[_Picture]:
+    """Rows of files that were refused when `folder` was filled, and so are not in its archive."""
+    table = read_pictures(folder)
+    refused = table[(table["status"] == "quarantined") & (table["pixels_sha"] == "")]
+    told = []
+    for row in refused.to_dict("records"):
+        size = {name: int(row[name]) for name in ("width", "height") if row[name] == row[name]}
+        words = {name: str(row[name]) for name in ("path", "part", "folder", "mode", "reason")}
+        told.append(_Picture(**words, **size))
+    return told
+
+
 def _copy(place: Path, archive: Path) -> list[_Picture]:
     """Read every file of `place`; write those that are pictures to `archive`."""
     pictures = []
@@ -272,10 +293,11 @@ def _copy(place: Path, archive: Path) -> list[_Picture]:
         progress = Progress("pictures", max(len(entries), 1))
         for entry in entries:
             picture = _placed(entry)
-            data = b"" if picture.reason else _read(entry, picture)
-            total += len(data)
+            # Counted before it is judged: what is refused is unpacked as well.
+            total += 0 if picture.reason else _unpacked(entry)
             if total > MAX_TOTAL_BYTES:
                 raise DataError(f"{place}: expected at most {MAX_TOTAL_BYTES >> 30} GiB in all")
+            data = b"" if picture.reason else _read(entry, picture)
             if data:
                 out.writestr(zipfile.ZipInfo(entry.path, _EPOCH), data)
             pictures.append(picture)

@@ -72,7 +72,8 @@ def validate_pictures(
 def _files(table: pd.DataFrame) -> pd.DataFrame:
     """One row per file; a column per kind of finding, null where there is none."""
     reason = table["reason"]
-    folder_of = table.set_index("path")["folder"]
+    # A zip may hold a name twice; only the first is ever a picture.
+    folder_of = table.drop_duplicates("path").set_index("path")["folder"]
     twin_in = table["twin"].map(folder_of)
     kept = table["status"] == "kept"
     is_picture = ~reason.isin(_UNUSABLE)
