@@ -179,10 +179,10 @@ def study(recipe: str, key: str, name: str, params: Mapping[str, Any]) -> Iterat
     if found:
         run_id = str(found[0].info.run_id)
         client.update_run(run_id, status="RUNNING")
+        # It may have been killed while they were logged; the same value twice is no change.
+        _log_params(client, run_id, params)
     else:
-        run_id = _start_run(client, recipe, params)
-        client.set_tag(run_id, _STUDY, key)
-        client.set_tag(run_id, "mlflow.runName", name)
+        run_id = _start_run(client, recipe, params, name=name, tags={_STUDY: key})
     try:
         yield Study(run_id, recipe, experiment)
     except BaseException:
@@ -227,10 +227,8 @@ def log_part(
         return str(whole[0].info.run_id)
     for run in found:
         client.delete_run(run.info.run_id)
-    run_id = _start_run(client, study.recipe, params)
-    tags = {"mlflow.parentRunId": study.run_id, "mlflow.runName": name, _PART: key}
-    for tag, value in tags.items():
-        client.set_tag(run_id, tag, value)
+    tags = {"mlflow.parentRunId": study.run_id, _PART: key}
+    run_id = _start_run(client, study.recipe, params, name=name, tags=tags)
     log_figures(run_id, metrics, artifacts=artifacts)
     for metric, values in (steps or {}).items():
         for step, point in enumerate(values, start=1):
@@ -339,11 +337,25 @@ def _experiment(client: MlflowClient, recipe: str) -> str:
     return str(found.experiment_id if found else client.create_experiment(name))
 
 
-def _start_run(client: MlflowClient, recipe: str, params: Mapping[str, Any]) -> str:
-    run = client.create_run(_experiment(client, recipe), tags={"recipe": recipe})
-    for key, value in _flat(params):
-        client.log_param(run.info.run_id, key, value)
+def _start_run(
+    client: MlflowClient,
+    recipe: str,
+    params: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Create a run; it is known by its tags from the first moment, whenever it is killed."""
+    run = client.create_run(
+        _experiment(client, recipe), tags={"recipe": recipe, **(tags or {})}, run_name=name
+    )
+    _log_params(client, run.info.run_id, params)
     return str(run.info.run_id)
+
+
+def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+    for key, value in _flat(params):
+        client.log_param(run_id, key, value)
 
 
 def _follow(client: MlflowClient, run_id: str, history: Path, stop: threading.Event) -> None:
