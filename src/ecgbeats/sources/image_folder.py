@@ -277,9 +277,12 @@ def _told_before(folder: Path) -> list[_Picture]:
     refused = table[(table["status"] == "quarantined") & (table["pixels_sha"] == "")]
     told = []
     for row in refused.to_dict("records"):
-        size = {name: int(row[name]) for name in ("width", "height") if row[name] == row[name]}
-        words = {name: str(row[name]) for name in ("path", "part", "folder", "mode", "reason")}
-        told.append(_Picture(**words, **size))
+        picture = _Picture(str(row["path"]), part=str(row["part"]), folder=str(row["folder"]))
+        picture.mode, picture.reason = str(row["mode"]), str(row["reason"])
+        # NaN where the file was no picture at all.
+        if row["width"] == row["width"]:
+            picture.width, picture.height = int(row["width"]), int(row["height"])
+        told.append(picture)
     return told
 
 
