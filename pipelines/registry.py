@@ -179,8 +179,6 @@ def study(recipe: str, key: str, name: str, params: Mapping[str, Any]) -> Iterat
     if found:
         run_id = str(found[0].info.run_id)
         client.update_run(run_id, status="RUNNING")
-        # It may have been killed while they were logged; the same value twice is no change.
-        _log_params(client, run_id, params)
     else:
         run_id = _start_run(client, recipe, params, name=name, tags={_STUDY: key})
     try:
