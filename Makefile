@@ -29,7 +29,8 @@ setup: $(BIN)/.ready ## The locked environment in .venv (other targets call it)
 
 $(BIN)/.ready: pyproject.toml uv.lock
 	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv; }
-	$(UV) sync --frozen --python $(PYTHON)
+	# Compiled once: where Python may not write bytecode, every start would compile all it imports.
+	$(UV) sync --frozen --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 run: setup ## The whole flow; fails unless the gate passes [RECIPE=...] [MIRROR=folder or URL]

@@ -100,6 +100,8 @@ class Project:
         env["PATH"] = os.pathsep.join([scripts, env.get("PATH", os.defpath)])
         # The code that runs is the code whose hash DVC takes.
         env["PYTHONPATH"] = os.pathsep.join([str(root / "src"), str(root)])
+        # Each command would compile that code anew.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         env |= {"GIT_CONFIG_GLOBAL": os.devnull, "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
         project = cls(root, env)
         project.write_params(params or tiny_params())
