@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
@@ -14,6 +15,9 @@ from ecgbeats.progress import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# A process is ready after seconds: it imports anew what its work needs.
+_WORTH_PROCESSES_S = 4.0
 
 
 def workers_here() -> int:
@@ -32,17 +36,25 @@ def parallel_map(
     """Apply `function` to each of `items` and return the results in the order of `items`.
 
     The first error ends the map and is raised as it came; items not yet begun are dropped.
-    With one worker everything runs in this process, where it can be debugged.
+    With one worker everything runs in this process, where it can be debugged. So does, where
+    no number of workers is given, what is done sooner than processes would start.
     """
+    # Of work that is worth processes they get all but what told so.
+    patience_s = 0.0 if workers else _WORTH_PROCESSES_S
     workers = min(workers or workers_here(), max(len(items), 1))
     progress = Progress(job, len(items))
-    if workers == 1:
-        results = []
-        for item in items:
-            results.append(function(item))
-            progress.step(name(item))
-        return results
-    return list(_on_processes(function, items, workers, progress, name))
+    results: list[Result] = []
+    took_s = 0.0
+    while len(results) < len(items):
+        left = len(items) - len(results)
+        if workers > 1 and left * took_s >= patience_s:
+            rest = items[len(results) :]
+            return [*results, *_on_processes(function, rest, workers, progress, name)]
+        began = time.monotonic()
+        results.append(function(items[len(results)]))
+        took_s = time.monotonic() - began
+        progress.step(name(items[len(results) - 1]))
+    return results
 
 
 def _on_processes(

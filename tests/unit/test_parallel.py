@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from ecgbeats import parallel
 from ecgbeats.parallel import parallel_map
 
 pytestmark = pytest.mark.unit
@@ -11,6 +12,12 @@ pytestmark = pytest.mark.unit
 def slower_first(item: int) -> tuple[int, int]:
     time.sleep(0.2 if item == 0 else 0)
     return item * item, os.getpid()
+
+
+def slow_from_two(item: int) -> int:
+    # Long enough for five of them to be worth processes.
+    time.sleep(1 if item == 2 else 0)
+    return os.getpid()
 
 
 def fails_on_three(item: int) -> int:
@@ -37,3 +44,15 @@ def test_an_error_is_raised_as_it_came(workers: int) -> None:
 
 def test_no_items_no_results() -> None:
     assert parallel_map(slower_first, [], job="nothing", workers=2) == []
+
+
+def test_work_that_is_done_at_once_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "workers_here", lambda: 2)
+    assert parallel_map(slow_from_two, range(2), job="begin") == [os.getpid()] * 2
+
+
+def test_work_that_turns_out_long_goes_on_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "workers_here", lambda: 2)
+    pids = parallel_map(slow_from_two, range(8), job="wait")
+    assert pids[:3] == [os.getpid()] * 3
+    assert len(pids) == 8 and os.getpid() not in pids[3:]
