@@ -108,8 +108,19 @@ def test_a_class_in_fewer_patients_than_folds_breaks_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         folds = make_folds(beats(), AAMI5, protocol(NAMED), folds=10)
-    tested = folds.tested_in()[folds.beats["label"] == "F"]
-    assert 1 <= len(set(tested)) <= 2
+    table = folds.beats
+    tested = pd.Series(folds.tested_in(), table.index)
+    of_patients = tested[table["label"] == "F"].groupby(table["patient"])
+    assert of_patients.ngroups == 2
+    # A fold for each of the two patients, all of whose beats lie in it; no fold is empty.
+    assert of_patients.nunique().tolist() == [1, 1]
+    assert sorted(set(tested)) == list(range(10))
+    # Where one of them is tested and the other not, that one is there to learn F from.
+    for k in sorted(set(of_patients.first())):
+        sides = folds.sides(k)
+        there = sides.loc[sides["label"] == "F"].groupby("side")["patient"].nunique()
+        assert there[TEST] == (of_patients.first() == k).sum()
+        assert there.sum() == 2
 
 
 def test_patients_are_spread_evenly() -> None:
