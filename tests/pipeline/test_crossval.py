@@ -48,37 +48,43 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="module")
-def killed(project: Project) -> dict[str, int]:
+def kept(project: Project, prefect_api: str) -> Project:
+    """The project, with the session's Prefect server."""
+    return project.with_prefect(prefect_api)
+
+
+@pytest.fixture(scope="module")
+def killed(kept: Project) -> dict[str, int]:
     """Killed as soon as one fold is done, with no time to tidy up."""
     command = ["ecgbeats", "crossval", RECIPE, "--jobs", "1"]
-    with (project.root.parent / "killed.log").open("wb") as log:
+    with (kept.root.parent / "killed.log").open("wb") as log:
         process = subprocess.Popen(
             command,
-            cwd=project.root,
-            env=project.env,
+            cwd=kept.root,
+            env=kept.env,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
         end = time.monotonic() + 1500
         try:
-            while process.poll() is None and not outcomes(project) and time.monotonic() < end:
+            while process.poll() is None and not outcomes(kept) and time.monotonic() < end:
                 time.sleep(0.05)
         finally:
             process.kill()
             process.wait()
-    assert process.returncode == -signal.SIGKILL, (project.root.parent / "killed.log").read_text()
-    return outcomes(project)
+    assert process.returncode == -signal.SIGKILL, (kept.root.parent / "killed.log").read_text()
+    return outcomes(kept)
 
 
 @pytest.fixture(scope="module")
-def resumed(project: Project, killed: dict[str, int]) -> Ran:
-    return run(project, "--jobs", "2")
+def resumed(kept: Project, killed: dict[str, int]) -> Ran:
+    return run(kept, "--jobs", "2")
 
 
 @pytest.fixture(scope="module")
-def again(project: Project, resumed: Ran) -> Ran:
-    return run(project)
+def again(kept: Project, resumed: Ran) -> Ran:
+    return run(kept)
 
 
 def test_a_killed_run_is_gone_on_with(killed: dict[str, int], resumed: Ran) -> None:

@@ -2,7 +2,8 @@
 
 The runs build on each other: a first one, one more, one with a training parameter changed, one
 whose model is bad on purpose. Each happens once, in a fixture, which keeps what it left behind;
-the tests look at that. In other projects meanwhile: DVC alone, and a run on damaged data.
+the tests look at that. In other projects meanwhile: DVC alone, and a run on damaged data. The first
+two runs start Prefect servers of their own, as those of users do; the others share one.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ class Beside:
 
 
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Beside]]:
+def beside(
+    tmp_path_factory: pytest.TempPathFactory, prefect_api: str
+) -> Iterator[dict[str, Beside]]:
     """What depends on no run of the chain, one after the other on a processor of its own."""
     clone = Project.create(tmp_path_factory.mktemp("repro") / "project")
     params = tiny_params()
@@ -112,7 +115,9 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Besid
         "citation": "none",
     }
     params["recipes"][RECIPE]["dataset"] = "hospital"
-    hospital = Project.create(tmp_path_factory.mktemp("damaged") / "project", params)
+    hospital = Project.create(tmp_path_factory.mktemp("damaged") / "project", params).with_prefect(
+        prefect_api
+    )
     mirror = write_damaged(tmp_path_factory.mktemp("mirror") / "hospital")
     with ThreadPoolExecutor(1) as pool:
         repro = pool.submit(clone.call, "dvc", "repro", f"verdict@{RECIPE}")
@@ -143,13 +148,13 @@ def second(project: Project, first: Ran) -> Ran:
 
 
 @pytest.fixture(scope="module")
-def changed(project: Project, second: Ran) -> Ran:
+def changed(project: Project, second: Ran, prefect_api: str) -> Ran:
     """One training parameter is another."""
     params = project.params
     params["recipes"][RECIPE]["train"]["weight_decay"] = 0.001
     project.write_params(params)
     project.commit("More weight decay")
-    return run(project)
+    return run(project.with_prefect(prefect_api))
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +175,9 @@ def stale(
 
 
 @pytest.fixture(scope="module")
-def bad(project: Project, stale: subprocess.CompletedProcess[str]) -> Ran:
+def bad(project: Project, stale: subprocess.CompletedProcess[str], prefect_api: str) -> Ran:
     """A network that has learnt nothing."""
-    return run(project)
+    return run(project.with_prefect(prefect_api))
 
 
 @pytest.fixture(scope="module")

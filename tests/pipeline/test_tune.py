@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from ecgbeats.config import Params
+from ecgbeats.errors import ConfigError
 from ecgbeats.files import read_json
+from pipelines.tune import tune
 from tests.support.projects import RECIPE, Project, tiny_params
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
@@ -24,11 +26,12 @@ SPACE = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Project:
     params = tiny_params()
     params["recipes"][RECIPE]["train"] |= {"epochs": 1, "patience": 1}
     params["recipes"][RECIPE]["tune"] = {"trials": 2, "folds": 2, "space": SPACE}
-    return Project.create(tmp_path_factory.mktemp("tune") / "project", params)
+    made = Project.create(tmp_path_factory.mktemp("tune") / "project", params)
+    return made.with_prefect(prefect_api)
 
 
 @pytest.fixture(scope="module")
@@ -111,22 +114,29 @@ def _split_folders() -> list[str]:
     return ["--images", f"data/images/{RECIPE}", *options]
 
 
-@pytest.mark.parametrize(
-    ("tune", "message"),
-    [
-        (None, "expected a section tune with a space"),
-        ({"space": {"train.speed": {"log": [0.1, 1.0]}}}, "train.speed"),
-        ({"space": {"image.width": {"int": [16, 32]}}}, "other images have to be drawn first"),
-    ],
-    ids=["no-section", "unknown-path", "image"],
-)
-def test_what_cannot_be_searched_is_refused(
-    tmp_path: Path, tune: dict[str, object] | None, message: str
-) -> None:
-    params = tiny_params()
-    if tune is not None:
-        params["recipes"][RECIPE]["tune"] = tune
-    project = Project.create(tmp_path / "project", params)
+def test_a_recipe_without_a_space_is_refused_in_one_line(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "project")
     done = project.call("ecgbeats", "tune", RECIPE)
     assert done.returncode == 2
-    assert done.stderr.startswith("ConfigError: ") and message in done.stderr
+    assert done.stderr.startswith("ConfigError: ")
+    assert "expected a section tune with a space" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "message"),
+    [
+        ("train.speed", {"log": [0.1, 1.0]}, "train.speed"),
+        ("image.width", {"int": [16, 32]}, "other images have to be drawn first"),
+    ],
+    ids=["unknown-path", "image"],
+)
+def test_what_cannot_be_searched_is_refused(
+    tmp_path: Path, path: str, values: dict[str, object], message: str
+) -> None:
+    params = tiny_params()
+    params["recipes"][RECIPE]["tune"] = {"space": {path: values}}
+    project = Project.create(tmp_path / "project", params)
+    refused = tune(project.root, RECIPE)
+    assert isinstance(refused.error, ConfigError)
+    assert message in str(refused.error)
+    assert not refused.ended and refused.report is None

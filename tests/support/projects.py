@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,17 @@ def tiny_params() -> dict[str, Any]:
     }
 
 
+def without_their_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` as on a machine on which nobody has set up anything of ours."""
+    return {key: value for key, value in environ.items() if not key.startswith(_THEIRS)}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 @dataclass(frozen=True)
 class Project:
     """A checkout with a commit, in which commands run as a user would run them."""
@@ -95,7 +107,7 @@ class Project:
             shutil.copyfile(HERE / name, root / name)
         for name in _FOLDERS:
             shutil.copytree(HERE / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        env = {key: value for key, value in os.environ.items() if not key.startswith(_THEIRS)}
+        env = without_their_settings(os.environ)
         scripts = str(Path(sys.executable).parent)
         env["PATH"] = os.pathsep.join([scripts, env.get("PATH", os.defpath)])
         # The code that runs is the code whose hash DVC takes.
@@ -108,6 +120,10 @@ class Project:
         project.call("git", "init", "--quiet", check=True)
         project.commit("first")
         return project
+
+    def with_prefect(self, api: str) -> Project:
+        """The same project, for commands whose flows are kept by the server at `api`."""
+        return replace(self, env={**self.env, "PREFECT_API_URL": api})
 
     @property
     def params(self) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""What tests of several files share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.support.projects import free_port, without_their_settings
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """PREFECT_API_URL of one server, for flows of which it does not matter who keeps them.
+
+    The server that a flow starts for itself costs ten seconds each time; tests/pipeline/
+    test_retrain.py has flows that start theirs.
+    """
+    home = tmp_path_factory.mktemp("prefect")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    app = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
+    ours = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        # No schedules, no workers: as in the servers that flows start for themselves.
+        "PREFECT__SERVER_EPHEMERAL": "1",
+    }
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", *app, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=home,
+            env={**without_their_settings(os.environ), **ours},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        end = time.monotonic() + 300
+        while not _healthy(url):
+            said = (home / "log").read_text()
+            assert server.poll() is None and time.monotonic() < end, said
+            time.sleep(0.2)
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _healthy(url: str) -> bool:
+    session = requests.Session()
+    # A proxy for the outside world has no part in loopback.
+    session.trust_env = False
+    try:
+        with session:
+            return session.get(f"{url}/health", timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
