@@ -22,13 +22,24 @@ _BASELINE_HZ = 90.0
 _PEAK_S = 0.02
 
 # Names of the columns of `rhythm`.
-RHYTHM = ("pre_rr", "post_rr", "pre_rr_local", "pre_rr_step", "local_rr", "rr_spread")
+RHYTHM = (
+    "pre_rr",
+    "post_rr",
+    "pre_rr_local",
+    "pre_rr_step",
+    "local_rr",
+    "irregular_5",
+    "irregular_10",
+    "irregular_20",
+)
 _LOCAL_BEATS = 10
-# Spread of RR intervals that is drawn as middle grey. Measured, 10th to 90th percentile: 0.02
-# to 0.10 in sinus rhythm (MIT-BIH 101, 112, 122), 0.43 to 0.74 in atrial fibrillation (203),
-# where an early beat says little.
-_TYPICAL_SPREAD = 0.1
-
+# The recording's usual RR is this percentile of all: ectopic beats come early, so that where
+# they are many, the intervals of the sinus rhythm are among the longer ones.
+_USUAL_PERCENTILE = 60
+# How irregular the rhythm is: over so many beats on either side, how many steps from one ln RR
+# to the next are larger than these; softly, so that no step lies on an edge.
+_AROUND_BEATS = 30
+_STEPS = (0.05, 0.1, 0.2)
 
 # How recorders write a lead's name around the name itself: "Lead II", "MDC_ECG_LEAD_II", "DII".
 _AROUND_NAME = re.compile(r"^(MDC[ _-]+)?(ECG[ _-]+)?(LEAD[ _-]*)?|[ _-]+")
@@ -153,10 +164,11 @@ def rr_intervals(samples: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray
 
 
 def rhythm(samples: np.ndarray, fs: float) -> np.ndarray:
-    """How each beat stands in the rhythm of its recording: logarithms of RR ratios.
+    """How each beat stands in the rhythm of its recording.
 
-    A ratio to the recording's own intervals, not seconds: a beat is premature by
-    comparison, whatever the heart rate.
+    Ratios to the recording's own intervals, not seconds: a beat is premature by comparison,
+    whatever the heart rate. In an irregular rhythm, as in atrial fibrillation, being early
+    says little; premature beats, alone or in runs, leave most steps around them small.
 
     Parameters
     ----------
@@ -168,31 +180,39 @@ def rhythm(samples: np.ndarray, fs: float) -> np.ndarray:
     Returns
     -------
     ndarray of float32, shape (n, len(RHYTHM))
-        ln of: RR before / recording's mean RR; RR after / mean RR; RR before / mean of
-        the ten RR before it; RR before / the RR before that; mean of the last ten RR /
-        mean RR. Last, how irregular the rhythm is around the beat: 0.4 ln of the range
-        from the 20th to the 80th percentile of ln RR over ten beats on either side, by
-        0.1. The mean RR of the recording and the RR after the beat need the
-        recording and beat positions, not labels.
+        ln of: RR before / the recording's usual RR; RR after / the same; RR before / mean
+        of the ten RR before it; RR before / the RR before that; mean of the last ten RR /
+        the usual RR. Last, for 5, 10 and 20 %: the share of steps between successive ln RR
+        that are larger, less a half, over 30 beats on either side but for the steps that
+        this beat makes. The usual RR and the RR after the beat need the recording and
+        beat positions, not labels.
     """
     before, after = rr_intervals(samples, fs)
     if not len(before):
         return np.zeros((0, len(RHYTHM)), np.float32)
-    mean = float(np.mean(before))
+    usual = float(np.percentile(before, _USUAL_PERCENTILE))
     total = np.concatenate([[0.0], np.cumsum(before)])
     index = np.arange(len(before))
     first = np.maximum(index - _LOCAL_BEATS, 0)
     count = np.maximum(index - first, 1)
-    local = np.where(index > 0, (total[index] - total[first]) / count, mean)
+    local = np.where(index > 0, (total[index] - total[first]) / count, usual)
     previous = np.concatenate([[before[0]], before[:-1]])
-    ratios = [before / mean, after / mean, before / local, before / previous, local / mean]
-    return np.column_stack([*np.log(ratios), _spread(before)]).astype(np.float32)
+    ratios = [before / usual, after / usual, before / local, before / previous, local / usual]
+    return np.column_stack([*np.log(ratios), _irregular(before) - 0.5]).astype(np.float32)
 
 
-def _spread(rr: np.ndarray) -> np.ndarray:
-    reach = min(_LOCAL_BEATS, (len(rr) - 1) // 2)
-    logs = np.pad(np.log(rr), reach, mode="reflect")
-    around = np.lib.stride_tricks.sliding_window_view(logs, 2 * reach + 1)
-    low, high = np.percentile(around, [20, 80], axis=1)
-    # The addend keeps an even rhythm finite.
-    return np.asarray(0.4 * np.log((high - low + 0.01) / _TYPICAL_SPREAD))
+def _irregular(rr: np.ndarray) -> np.ndarray:
+    """Share of steps around each beat that exceed each of `_STEPS`, shape (n, len(_STEPS))."""
+    steps = np.abs(np.diff(np.log(rr), prepend=np.log(rr[0])))
+    reach = min(_AROUND_BEATS, len(rr) - 1)
+    around = np.lib.stride_tricks.sliding_window_view(
+        np.pad(steps, reach, mode="reflect"), 2 * reach + 1
+    )
+    # Step k leads to the RR before beat k. An early or late beat makes this one and the two
+    # after it; the one before keeps the rest even on both sides.
+    offset = np.arange(-reach, reach + 1)
+    others = around[:, (offset < -1) | (offset > 2)]
+    if not others.shape[1]:
+        return np.zeros((len(rr), len(_STEPS)))
+    squares = others**2
+    return np.column_stack([(squares / (squares + step**2)).mean(axis=1) for step in _STEPS])

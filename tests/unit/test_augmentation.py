@@ -183,23 +183,10 @@ def test_amplitude_of_a_trace_is_about_zero_millivolts() -> None:
 
 def grey_beat(width_s: float) -> np.ndarray:
     """A Gaussian beat as our renderer draws it, without recording: (rows, columns)."""
-    transform = transform_of(SCALOGRAM)
+    transform = wavelet_transform(SCALOGRAM)
     at = np.arange(-transform.before, transform.after) / SCALOGRAM.fs
     beat = np.exp(-0.5 * (at / width_s) ** 2)[None].astype(np.float32)
     return np.asarray(signed_grey(soft(transform.signed(beat))))[0]
-
-
-def transform_of(spec: ScalogramSpec) -> Any:
-    return wavelet_transform(
-        spec.wavelet,
-        fs=spec.fs,
-        before_ms=spec.before_ms,
-        after_ms=spec.after_ms,
-        finest_ms=spec.finest_ms,
-        coarsest_ms=spec.coarsest_ms,
-        rows=spec.panel_height,
-        columns=spec.width,
-    )
 
 
 def test_zoom_of_a_panel_makes_the_beat_last_longer() -> None:
@@ -221,7 +208,7 @@ def test_zoom_of_a_panel_makes_the_beat_last_longer() -> None:
 
 
 def test_baseline_wander_of_a_panel_is_the_transform_of_beat_and_wave() -> None:
-    transform = transform_of(SCALOGRAM)
+    transform = wavelet_transform(SCALOGRAM)
     at = np.arange(-transform.before, transform.after) / SCALOGRAM.fs
     beat = 0.6 * np.exp(-0.5 * (at / 0.02) ** 2)
     plane = np.full((1, *SCALOGRAM.shape), 128, np.uint8)

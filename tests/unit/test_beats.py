@@ -117,17 +117,35 @@ def test_a_premature_beat_shows_in_the_rhythm() -> None:
     assert np.abs(values[5, :5]).max() < 0.01
 
 
-def test_an_irregular_rhythm_shows_in_the_spread() -> None:
+def test_an_irregular_rhythm_shows_around_every_beat() -> None:
     rng = np.random.default_rng(5)
-    spread = RHYTHM.index("rr_spread")
-    for variation, sign in ((0.02, -1), (0.3, 1)):
-        seconds = np.cumsum(0.8 * np.exp(rng.normal(0, variation, 100)))
-        values = rhythm(np.rint(seconds * FS).astype(int), FS)[:, spread]
-        assert (np.sign(values) == sign).mean() > 0.95
-    # One early beat does not make a rhythm irregular.
-    samples = regular(40)
-    samples[20] -= round(0.4 * 0.8 * FS)
-    assert rhythm(samples, FS)[:, spread].max() < -0.5
+    columns = [RHYTHM.index(f"irregular_{percent}") for percent in (5, 10, 20)]
+    for variation, low, high in ((0.02, 0.0, 0.3), (0.4, 0.5, 1.0)):
+        seconds = np.cumsum(0.8 * np.exp(rng.normal(0, variation, 200)))
+        share = rhythm(np.rint(seconds * FS).astype(int), FS)[:, columns] + 0.5
+        assert ((low <= share) & (share <= high)).mean() > 0.95
+        # A larger step is also a smaller one.
+        assert (np.diff(share, axis=1) <= 0).all()
+
+
+def test_a_beat_does_not_make_its_own_rhythm_irregular() -> None:
+    column = RHYTHM.index("irregular_10")
+    samples = regular(80)
+    samples[40] -= round(0.4 * 0.8 * FS)
+    share = rhythm(samples, FS)[:, column] + 0.5
+    assert share[40] < 0.001
+    # Its three steps (early, late, back) are among 57 of each beat near it.
+    assert 2.5 / 57 < share[50] < 3 / 57
+
+
+def test_the_usual_interval_is_that_of_sinus_rhythm_among_many_ectopic_beats() -> None:
+    # Bigeminy: every other beat is early, its pause compensates.
+    seconds = np.cumsum(np.tile([0.5, 1.1], 50))
+    values = rhythm(np.rint(seconds * FS).astype(int), FS)
+    early, late = values[10::2], values[11::2]
+    pre = RHYTHM.index("pre_rr")
+    assert early[:, pre] == pytest.approx(np.log(0.5 / 1.1), abs=0.01)
+    assert late[:, pre] == pytest.approx(0, abs=0.01)
 
 
 def test_rhythm_is_the_same_at_any_heart_rate_and_sampling_rate() -> None:

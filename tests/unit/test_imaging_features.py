@@ -48,7 +48,9 @@ def test_every_column_has_a_name_of_its_own(settings: dict[str, object]) -> None
     assert render(recording(signal), samples, spec).shape == (5, 1, len(names))
     assert tuple(names[: len(RHYTHM)]) == RHYTHM
     assert len(set(names)) == len(names)
-    assert names[6] == "lead1_at_-250ms" and names[5 + spec.points] == "lead1_at_+400ms"
+    rhythm_values = len(RHYTHM)
+    assert names[rhythm_values] == "lead1_at_-250ms"
+    assert names[rhythm_values + spec.points - 1] == "lead1_at_+400ms"
 
 
 def test_rhythm_is_drawn_over_its_full_scale_and_clipped() -> None:

@@ -52,16 +52,19 @@ def test_spec_and_table_know_the_same_wavelets() -> None:
 @pytest.mark.parametrize("name", sorted(REFERENCE))
 def test_the_matrix_agrees_with_a_convolution_at_every_time_and_scale(name: str) -> None:
     """Against numpy's convolution of the wavelets written out, on a long noisy signal."""
-    fs, rows, columns = 1000.0, 5, 21
+    fs, rows = 1000.0, 8
     transform = wavelet_transform(
-        name,
-        fs=fs,
-        before_ms=100,
-        after_ms=100,
-        finest_ms=8,
-        coarsest_ms=60,
-        rows=rows,
-        columns=columns,
+        ScalogramSpec(
+            representation="scalogram",
+            wavelet=name,
+            fs=fs,
+            before_ms=100,
+            after_ms=100,
+            finest_ms=8,
+            coarsest_ms=60,
+            panel_height=rows,
+            width=21,
+        )
     )
     signal = np.cumsum(np.random.default_rng(3).normal(0, 0.1, 6001))
     middle = 3000
@@ -87,14 +90,17 @@ def test_rows_show_the_same_frequencies_whatever_the_wavelet(name: str) -> None:
     """A sine of the centre frequency of one row is largest in that row, or beside it."""
     rows = 24
     transform = wavelet_transform(
-        name,
-        fs=FS,
-        before_ms=200,
-        after_ms=200,
-        finest_ms=6,
-        coarsest_ms=80,
-        rows=rows,
-        columns=41,
+        ScalogramSpec(
+            representation="scalogram",
+            wavelet=name,
+            fs=FS,
+            before_ms=200,
+            after_ms=200,
+            finest_ms=6,
+            coarsest_ms=80,
+            panel_height=rows,
+            width=41,
+        )
     )
     sigma = np.geomspace(6, 80, rows)[12] / 1000
     at = np.arange(-transform.before, transform.after) / FS
@@ -104,14 +110,16 @@ def test_rows_show_the_same_frequencies_whatever_the_wavelet(name: str) -> None:
 
 def test_the_hat_gives_a_wave_as_wide_as_its_lobe_about_its_height() -> None:
     transform = wavelet_transform(
-        "mexican_hat",
-        fs=FS,
-        before_ms=0.5,
-        after_ms=0.5,
-        finest_ms=19.9,
-        coarsest_ms=20,
-        rows=1,
-        columns=1,
+        ScalogramSpec(
+            representation="scalogram",
+            fs=FS,
+            before_ms=0.5,
+            after_ms=0.5,
+            finest_ms=19.9,
+            coarsest_ms=20,
+            panel_height=8,
+            width=16,
+        )
     )
     at = np.arange(-transform.before, transform.after) / FS
     box = (np.abs(at) <= 0.02).astype(float)
@@ -186,10 +194,10 @@ def test_the_strip_can_be_left_out_and_shows_an_early_beat() -> None:
 
 
 def test_the_strip_clips_and_fills_up_with_middle_grey() -> None:
-    values = np.array([[0.0, 0.8, -0.8, 5.0, -5.0, 0.4]])
-    strip = rhythm_strip(values, 2, 20)
-    assert strip[0, 0, :18:3].tolist() == [128, 255, 1, 255, 1, 192]
-    assert (strip[..., 18:] == 128).all() and (strip[:, 0] == strip[:, 1]).all()
+    values = np.array([[0.0, 0.8, -0.8, 5.0, -5.0, 0.4, -0.4, 0.0]])
+    strip = rhythm_strip(values, 2, 27)
+    assert strip[0, 0, :24:3].tolist() == [128, 255, 1, 255, 1, 192, 64, 128]
+    assert (strip[..., 24:] == 128).all() and (strip[:, 0] == strip[:, 1]).all()
 
 
 @pytest.mark.parametrize(

@@ -278,3 +278,44 @@ def test_images_too_small_for_an_application_need_a_size() -> None:
 def test_options_of_another_network_are_named(name: str, option: str) -> None:
     with pytest.raises(ConfigError, match=option):
         build_model(name, WAVEFORM, 3, **{option: 3})
+
+
+PAIR: dict[str, Any] = {"filters": [4, 4], "dense": 8, "told_by_rhythm": [2, 0]}
+
+
+def test_of_a_pair_told_by_rhythm_the_odds_hang_on_the_strip_alone(tmp_path: Path) -> None:
+    import keras
+    import onnxruntime
+
+    keras.utils.set_random_seed(1)
+    model = build_model("compact", COMPOSITE, 4, **PAIR)
+    step(model, COMPOSITE)
+    images = some_images(COMPOSITE, 6)
+    strip = slice(COMPOSITE.shape[0] - COMPOSITE.strip_height, None)
+    images[:3, strip] = images[0, strip]
+    answers = np.asarray(model.predict_on_batch(images))
+    odds = answers[:, 0] / answers[:, 2]
+    assert odds[:3] == pytest.approx(odds[0], rel=1e-4)
+    assert np.ptp(odds[2:]) > 0.01
+    # What is not of the pair hangs on the panels as well.
+    assert np.ptp(answers[:3, 1] / answers[:3, 3]) > 0.01
+    save_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (served,) = session.run(None, {session.get_inputs()[0].name: images})
+    assert np.abs(served - answers).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("spec", "pair", "message"),
+    [
+        (COMPOSITE, [0, 4], "two of the classes 0 to 3, got \\[0, 4\\]"),
+        (COMPOSITE, [1, 1], "two of the classes"),
+        (COMPOSITE, [1], "two of the classes"),
+        (WAVEFORM, [0, 1], "no rhythm strip"),
+    ],
+)
+def test_a_pair_that_cannot_be_told_by_rhythm_is_refused(
+    spec: Spec, pair: list[int], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_model("compact", spec, 4, filters=[4], dense=4, told_by_rhythm=pair)

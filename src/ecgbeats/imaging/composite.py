@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import numpy as np
 
-from ecgbeats.beats import choose_lead, rhythm, windows
-from ecgbeats.imaging.plane import (
-    chunks,
-    lead_in_r_amplitudes,
-    median_beat,
-    rhythm_strip,
-    signed_grey,
-    soft,
-)
+from ecgbeats.beats import windows
+from ecgbeats.imaging.plane import median_beat, panelled, signed_grey, soft
 from ecgbeats.imaging.spec import CompositeSpec
-from ecgbeats.imaging.wavelets import Transform, wavelet_transform
+from ecgbeats.imaging.wavelets import wavelet_transform
 from ecgbeats.records import Recording
 
 
@@ -27,36 +20,18 @@ def draw(recording: Recording, samples: np.ndarray, spec: CompositeSpec) -> np.n
     -------
     ndarray of uint8, shape (n, rows, columns)
     """
-    count = len(samples)
-    images = np.empty((count, *spec.shape), np.uint8)
-    if not count:
-        return images
-    lead = choose_lead(recording, spec.lead)
-    signal, centres = lead_in_r_amplitudes(recording, samples, lead, spec.fs)
-    transform = _transform(spec)
-    typical = median_beat(signal, centres, transform.before, transform.after)
-    reference = transform.signed(typical[None])
-    for part in chunks(count):
-        beat = transform.signed(windows(signal, centres[part], transform.before, transform.after))
-        for k, panel in enumerate(spec.panels):
+    transform = wavelet_transform(spec)
+    before, after = transform.before, transform.after
+
+    def panels(signal: np.ndarray, centres: np.ndarray) -> Callable[[slice], np.ndarray]:
+        typical = transform.signed(median_beat(signal, centres, before, after)[None])
+
+        def grey(part: slice) -> np.ndarray:
+            beat = transform.signed(windows(signal, centres[part], before, after))
             # The transform is linear: that of a difference is the difference.
-            values = beat if panel == "beat" else beat - reference
-            rows = slice(k * spec.panel_height, (k + 1) * spec.panel_height)
-            images[part, rows] = signed_grey(soft(values))
-    values = rhythm(np.asarray(samples), recording.fs)
-    images[:, -spec.strip_height :] = rhythm_strip(values, spec.strip_height, spec.width)
-    return images
+            drawn = [beat if panel == "beat" else beat - typical for panel in spec.panels]
+            return np.concatenate([signed_grey(soft(values)) for values in drawn], axis=1)
 
+        return grey
 
-@lru_cache(maxsize=4)
-def _transform(spec: CompositeSpec) -> Transform:
-    return wavelet_transform(
-        "mexican_hat",
-        fs=spec.fs,
-        before_ms=spec.before_ms,
-        after_ms=spec.after_ms,
-        finest_ms=spec.finest_ms,
-        coarsest_ms=spec.coarsest_ms,
-        rows=spec.panel_height,
-        columns=spec.width,
-    )
+    return panelled(recording, samples, spec, panels, empty=128)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ecgbeats.beats import RHYTHM, at_rate, choose_lead, condition, lead_name, peaks, windows
+from ecgbeats.beats import (
+    RHYTHM,
+    at_rate,
+    choose_lead,
+    condition,
+    lead_name,
+    peaks,
+    rhythm,
+    windows,
+)
+from ecgbeats.imaging.spec import CompositeSpec, ScalogramSpec, SpectrogramSpec
 from ecgbeats.records import Recording
 
 # A value in units of the recording's R amplitude that is drawn halfway to full. Small waves
@@ -109,3 +119,40 @@ def chunks(count: int) -> Iterator[slice]:
     """Parts of `count` beats whose windows fit into a few megabytes."""
     for start in range(0, count, _CHUNK):
         yield slice(start, min(start + _CHUNK, count))
+
+
+def panelled(
+    recording: Recording,
+    samples: np.ndarray,
+    spec: CompositeSpec | ScalogramSpec | SpectrogramSpec,
+    panels: Callable[[np.ndarray, np.ndarray], Callable[[slice], np.ndarray]],
+    *,
+    empty: int,
+) -> np.ndarray:
+    """Images of the beats at `samples`: the panels of each lead, and the rhythm below.
+
+    Parameters
+    ----------
+    panels : callable
+        From a lead (in units of its R amplitude) and where its beats are, both at `spec.fs`,
+        to what draws a part of these beats: grey levels, shape (n, rows of a lead, columns).
+    empty : int
+        Grey of a lead that the recording lacks.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, rows, columns)
+    """
+    images = np.full((len(samples), *spec.shape), empty, np.uint8)
+    if not len(samples):
+        return images
+    leads = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)
+    for k, column in enumerate(leads):
+        if column is not None:
+            draw = panels(*lead_in_r_amplitudes(recording, samples, column, spec.fs))
+            for part in chunks(len(samples)):
+                images[part, spec.rows_of_lead(k)] = draw(part)
+    if spec.strip_height:
+        values = rhythm(np.asarray(samples), recording.fs)
+        images[:, -spec.strip_height :] = rhythm_strip(values, spec.strip_height, spec.width)
+    return images

@@ -7,14 +7,14 @@ compared. Every image is one plane of 8-bit grey, so that a PNG holds it exactly
 from __future__ import annotations
 
 from math import pi
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from ecgbeats.files import canonical_json, sha256_text
 
 # Part of `spec_id`: raise it when the same spec would be drawn differently.
-RENDERER_VERSION = 3
+RENDERER_VERSION = 4
 
 # Names that files use for the limb lead II of the training database and its stand-ins,
 # in order of preference; a recording with none of them is read by its first lead.
@@ -36,29 +36,17 @@ class _Spec(BaseModel):
         return sha256_text(text)[:16]
 
 
-class WaveformSpec(_Spec):
-    """The trace itself, dark on white, without axes.
-
-    With window "rr" it reaches from the previous to the next R peak, less `margin_ms` at
-    both ends (Jun et al. 2018, arXiv 1804.06812); with "fixed" from `before_ms` before R
-    to `after_ms` after.
-    """
-
-    representation: Literal["waveform"]
+class _TraceSpec(_Spec):
     height: int = Field(default=64, ge=16, le=512)
     width: int = Field(default=64, ge=16, le=512)
-    window: Literal["rr", "fixed"] = "rr"
-    margin_ms: float = Field(default=55.0, ge=0, le=200)
     before_ms: float = Field(default=250.0, gt=0, le=3000)
     after_ms: float = Field(default=400.0, gt=0, le=3000)
     # Millivolts at the lower and the upper edge; the trace is clipped there.
     low_mv: float = -2.0
     high_mv: float = 2.5
-    # Thickness of the trace in pixels.
-    stroke: float = Field(default=1.2, gt=0, le=8)
 
     @model_validator(mode="after")
-    def _edges_in_order(self) -> WaveformSpec:
+    def _edges_in_order(self) -> Self:
         if self.low_mv >= self.high_mv:
             raise ValueError(f"low_mv {self.low_mv} must lie under high_mv {self.high_mv}")
         return self
@@ -69,50 +57,22 @@ class WaveformSpec(_Spec):
         return self.height, self.width
 
 
-class CompositeSpec(_Spec):
-    """Time-frequency panels above a strip that shows the rhythm, in one grey plane.
+class WaveformSpec(_TraceSpec):
+    """The trace itself, dark on white, without axes.
 
-    Panels, from the top, each `panel_height` rows (one scale a row, the finest on top):
-    the signed Mexican-hat wavelet transform of the beat, and that of its difference from
-    the recording's median beat. Middle grey is zero, so polarity survives. The strip
-    below holds one block of even grey for each rhythm value (`ecgbeats.beats.rhythm`),
-    so that the image holds all that the model sees.
+    With window "rr" it reaches from the previous to the next R peak, less `margin_ms` at
+    both ends (Jun et al. 2018, arXiv 1804.06812); with "fixed" from `before_ms` before R
+    to `after_ms` after.
     """
 
-    representation: Literal["composite"]
-    panel_height: int = Field(default=32, ge=8, le=256)
-    width: int = Field(default=64, ge=16, le=512)
-    strip_height: int = Field(default=8, ge=2, le=64)
-    before_ms: float = Field(default=250.0, gt=0, le=3000)
-    after_ms: float = Field(default=306.0, gt=0, le=3000)
-    # Standard deviation of the wavelet's Gaussian at the first and the last row.
-    finest_ms: float = Field(default=5.0, gt=0)
-    coarsest_ms: float = Field(default=160.0, gt=0, le=1000)
-    panels: tuple[Literal["beat", "difference"], ...] = ("beat", "difference")
-
-    @model_validator(mode="after")
-    def _scales_in_order(self) -> CompositeSpec:
-        if self.finest_ms >= self.coarsest_ms:
-            raise ValueError(f"finest_ms {self.finest_ms} must lie under coarsest_ms")
-        if not self.panels or len(set(self.panels)) != len(self.panels):
-            raise ValueError(f"panels: expected each at most once, got {self.panels}")
-        return self
-
-    @property
-    def panel_count(self) -> int:
-        return len(self.panels)
-
-    @property
-    def panel_names(self) -> tuple[str, ...]:
-        return self.panels
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns in pixels."""
-        return self.panel_count * self.panel_height + self.strip_height, self.width
+    representation: Literal["waveform"]
+    window: Literal["rr", "fixed"] = "rr"
+    margin_ms: float = Field(default=55.0, ge=0, le=200)
+    # Thickness of the trace in pixels.
+    stroke: float = Field(default=1.2, gt=0, le=8)
 
 
-class PictureSpec(_Spec):
+class PictureSpec(_TraceSpec):
     """Any plain picture of one beat: a thin trace on an even background, without rhythm.
 
     Pictures from elsewhere come to this plane by the rule of `ecgbeats.imaging.pixels`. One
@@ -130,17 +90,6 @@ class PictureSpec(_Spec):
     after_ms: float = Field(default=261.0, gt=0, le=3000)
     low_mv: float = -1.75
     high_mv: float = 1.07
-
-    @model_validator(mode="after")
-    def _frame_in_order(self) -> PictureSpec:
-        if self.low_mv >= self.high_mv:
-            raise ValueError(f"low_mv {self.low_mv} must lie under high_mv {self.high_mv}")
-        return self
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns in pixels."""
-        return self.height, self.width
 
 
 class _LeadsSpec(_Spec):
@@ -160,8 +109,17 @@ class _PanelsSpec(_LeadsSpec):
     after_ms: float = Field(default=306.0, gt=0, le=3000)
 
     @property
+    def panels_per_lead(self) -> int:
+        return 1
+
+    @property
     def panel_count(self) -> int:
-        return self.leads
+        return self.leads * self.panels_per_lead
+
+    def rows_of_lead(self, lead: int) -> slice:
+        """Rows that the panels of a lead (from 0) take."""
+        height = self.panels_per_lead * self.panel_height
+        return slice(lead * height, (lead + 1) * height)
 
     @property
     def panel_names(self) -> tuple[str, ...]:
@@ -211,22 +169,16 @@ class SpectrogramSpec(_PanelsSpec):
         return (self.before_ms + self.after_ms) / (self.width - 1)
 
 
-class ScalogramSpec(_PanelsSpec):
-    """Continuous wavelet transform, one scale a row, the finest on top.
-
-    Scales are standard deviations of a Mexican hat; other wavelets (`gaus`n: n-th derivative
-    of a Gaussian, the second is the Mexican hat) are drawn at the same centre frequencies.
-    "signed" draws the real part, zero as middle grey; "magnitude" the modulus, zero as black.
-    """
-
-    representation: Literal["scalogram"]
+class _WaveletSpec(_PanelsSpec):
     wavelet: Literal["mexican_hat", "gaus1", "gaus3", "gaus4", "morlet"] = "mexican_hat"
-    value: Literal["signed", "magnitude"] = "signed"
+    # Standard deviation of the Mexican hat's Gaussian at the first and the last row; other
+    # wavelets (`gaus`n: n-th derivative of a Gaussian, the second is the Mexican hat) are
+    # drawn at the same centre frequencies.
     finest_ms: float = Field(default=5.0, gt=0)
     coarsest_ms: float = Field(default=160.0, gt=0, le=1000)
 
     @model_validator(mode="after")
-    def _scales_in_order(self) -> ScalogramSpec:
+    def _scales_in_order(self) -> Self:
         if self.finest_ms >= self.coarsest_ms:
             raise ValueError(f"finest_ms {self.finest_ms} must lie under coarsest_ms")
         # Centre frequency of the first row: sqrt(2) / (2 pi sigma).
@@ -237,6 +189,45 @@ class ScalogramSpec(_PanelsSpec):
                 f"{self.fs / 2:g} Hz, got {highest:.0f} Hz"
             )
         return self
+
+
+class ScalogramSpec(_WaveletSpec):
+    """Continuous wavelet transform, one scale a row, the finest on top.
+
+    "signed" draws the real part, zero as middle grey; "magnitude" the modulus, zero as black.
+    """
+
+    representation: Literal["scalogram"]
+    value: Literal["signed", "magnitude"] = "signed"
+
+
+class CompositeSpec(_WaveletSpec):
+    """Wavelet panels of the beat and of what is unusual in it, above the rhythm.
+
+    Panels, from the top, for each lead: the signed wavelet transform of the beat, and that of
+    its difference from the recording's median beat. Middle grey is zero, so polarity
+    survives. The strip below holds one block of even grey for each rhythm value
+    (`ecgbeats.beats.rhythm`), so that the image holds all that the model sees.
+    """
+
+    representation: Literal["composite"]
+    panels: tuple[Literal["beat", "difference"], ...] = ("beat", "difference")
+
+    @model_validator(mode="after")
+    def _each_panel_once(self) -> Self:
+        if not self.panels or len(set(self.panels)) != len(self.panels):
+            raise ValueError(f"panels: expected each at most once, got {self.panels}")
+        return self
+
+    @property
+    def panels_per_lead(self) -> int:
+        return len(self.panels)
+
+    @property
+    def panel_names(self) -> tuple[str, ...]:
+        if self.leads == 1:
+            return self.panels
+        return tuple(f"lead{k + 1} {name}" for k in range(self.leads) for name in self.panels)
 
 
 # Values on QRS that `features` draws for each lead. Width: of the time under the squared
@@ -255,7 +246,7 @@ QRS_VALUES = (
     "template_distance",
 )
 # Of `ecgbeats.beats.RHYTHM`, which needs signal libraries that readers of a spec may lack.
-_RHYTHM_VALUES = 6
+_RHYTHM_VALUES = 8
 
 
 class FeaturesSpec(_LeadsSpec):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
-from ecgbeats.beats import rhythm, windows
-from ecgbeats.imaging.plane import (
-    chunks,
-    full_grey,
-    lead_columns,
-    lead_in_r_amplitudes,
-    rhythm_strip,
-)
+from ecgbeats.beats import windows
+from ecgbeats.imaging.plane import full_grey, panelled
 from ecgbeats.imaging.spec import SpectrogramSpec
 from ecgbeats.imaging.wavelets import Transform
 from ecgbeats.records import Recording
@@ -27,27 +22,19 @@ def draw(recording: Recording, samples: np.ndarray, spec: SpectrogramSpec) -> np
     ndarray of uint8, shape (n, rows, columns)
         0 is `floor_db` and less, or a lead that is not there; 255 is `ceiling_db` and more.
     """
-    count = len(samples)
-    images = np.zeros((count, *spec.shape), np.uint8)
-    if not count:
-        return images
     transform = fourier_transform(spec)
-    leads = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)
-    for k, column in enumerate(leads):
-        if column is None:
-            continue
-        signal, centres = lead_in_r_amplitudes(recording, samples, column, spec.fs)
-        rows = slice(k * spec.panel_height, (k + 1) * spec.panel_height)
-        for part in chunks(count):
+
+    def panels(signal: np.ndarray, centres: np.ndarray) -> Callable[[slice], np.ndarray]:
+        def grey(part: slice) -> np.ndarray:
             beats = windows(signal, centres[part], transform.before, transform.after)
             # An even signal has no decibels; far under any floor it stays finite.
             level = 20 * np.log10(np.maximum(transform.magnitude(beats), 1e-9))
             share = (level - spec.floor_db) / (spec.ceiling_db - spec.floor_db)
-            images[part, rows] = full_grey(np.clip(share, 0, 1))
-    if spec.strip_height:
-        values = rhythm(np.asarray(samples), recording.fs)
-        images[:, -spec.strip_height :] = rhythm_strip(values, spec.strip_height, spec.width)
-    return images
+            return full_grey(np.clip(share, 0, 1))
+
+        return grey
+
+    return panelled(recording, samples, spec, panels, empty=0)
 
 
 @lru_cache(maxsize=4)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+
+from ecgbeats.imaging.spec import CompositeSpec, ScalogramSpec
 
 # Angular frequency of the Morlet wavelet, per standard deviation of its Gaussian: five
 # oscillations under the envelope, as pywt's "morl".
@@ -113,47 +116,28 @@ class Transform:
         return np.asarray(np.hypot(real, imaginary))
 
 
-def wavelet_transform(
-    name: str,
-    *,
-    fs: float,
-    before_ms: float,
-    after_ms: float,
-    finest_ms: float,
-    coarsest_ms: float,
-    rows: int,
-    columns: int,
-) -> Transform:
-    """The transform at `columns` even times around R and `rows` scales in equal ratios.
+@lru_cache(maxsize=4)
+def wavelet_transform(spec: CompositeSpec | ScalogramSpec) -> Transform:
+    """The transform at the spec's times (even) and scales (in equal ratios).
 
     Scales are given as standard deviations of a Mexican hat; another wavelet is stretched
     to the same centre frequency (sqrt(2) / (2 pi sigma), 45 Hz at 5 ms), so that a row
     shows the same frequencies whatever the wavelet. Scaled so that the wavelet's positive
     lobes have area one: the hat's value is about the height of a wave as wide as its lobe.
 
-    Parameters
-    ----------
-    name : str
-        One of `WAVELETS`.
-    fs : float
-        Sampling frequency of the windows in Hz.
-    before_ms, after_ms : float
-        First and last time, before and after R.
-    finest_ms, coarsest_ms : float
-        Scale of the first and of the last row.
-
     References
     ----------
     Torrence C, Compo GP. A practical guide to wavelet analysis. Bull Am Meteorol Soc
     79(1):61-78 (1998): the wavelets and their centre frequencies.
     """
-    wavelet = WAVELETS[name]
+    rows, columns, fs = spec.panel_height, spec.width, spec.fs
+    wavelet = WAVELETS[spec.wavelet]
     stretch = wavelet.peak / np.sqrt(2)
-    scales = np.geomspace(finest_ms, coarsest_ms, rows) / 1000 * stretch
-    times = np.linspace(-before_ms, after_ms, columns) / 1000
+    scales = np.geomspace(spec.finest_ms, spec.coarsest_ms, rows) / 1000 * stretch
+    times = np.linspace(-spec.before_ms, spec.after_ms, columns) / 1000
     reach = wavelet.support * scales[-1]
-    before = int(np.ceil((before_ms / 1000 + reach) * fs))
-    after = int(np.ceil((after_ms / 1000 + reach) * fs)) + 1
+    before = int(np.ceil((spec.before_ms / 1000 + reach) * fs))
+    after = int(np.ceil((spec.after_ms / 1000 + reach) * fs)) + 1
     at = np.arange(-before, after) / fs
     matrices = []
     for part in wavelet.parts:
