@@ -11,7 +11,21 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.support.projects import free_port, without_their_settings
+from tests.support.projects import (
+    RECIPE,
+    Project,
+    free_port,
+    without_their_settings,
+)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project of which the images are drawn, by DVC alone; to be copied, not to be changed."""
+    project = Project.create(tmp_path_factory.mktemp("drawn") / "project")
+    done = project.call("dvc", "repro", f"render@{RECIPE}")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return project
 
 
 @pytest.fixture(scope="session")

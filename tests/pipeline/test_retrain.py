@@ -103,10 +103,11 @@ class Beside:
 
 @pytest.fixture(scope="module")
 def beside(
-    tmp_path_factory: pytest.TempPathFactory, prefect_api: str
+    tmp_path_factory: pytest.TempPathFactory, drawn: Project, prefect_api: str
 ) -> Iterator[dict[str, Beside]]:
     """What depends on no run of the chain, one after the other on a processor of its own."""
-    clone = Project.create(tmp_path_factory.mktemp("repro") / "project")
+    root = tmp_path_factory.mktemp("repro") / "project"
+    clone = Project.create_after(drawn, root, tiny_params())
     params = tiny_params()
     params["datasets"]["hospital"] = {
         "source": "physionet",

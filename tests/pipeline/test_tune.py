@@ -26,12 +26,12 @@ SPACE = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, drawn: Project, prefect_api: str) -> Project:
     params = tiny_params()
     params["recipes"][RECIPE]["train"] |= {"epochs": 1, "patience": 1}
     params["recipes"][RECIPE]["tune"] = {"trials": 2, "folds": 2, "space": SPACE}
-    made = Project.create(tmp_path_factory.mktemp("tune") / "project", params)
-    return made.with_prefect(prefect_api)
+    root = tmp_path_factory.mktemp("tune") / "project"
+    return Project.create_after(drawn, root, params).with_prefect(prefect_api)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,8 @@ def test_a_search_is_gone_on_with(
 ) -> None:
     assert first.returncode == 0, first.stderr
     assert more.returncode == 0, more.stderr
+    # Images that are there are taken as they are.
+    assert f"render@{RECIPE}: unchanged, skipped" in first.stderr
     assert "1, 0 of them given up; 1 in this run" in first.stdout
     assert "2, 0 of them given up; 1 in this run" in more.stdout
     table = pd.read_csv(project.root / REPORT / "trials.csv")

@@ -121,6 +121,15 @@ class Project:
         project.commit("first")
         return project
 
+    @classmethod
+    def create_after(cls, done: Project, root: Path, params: Mapping[str, Any]) -> Project:
+        """A new project with `params` in which all that ran in `done` has run already."""
+        project = cls.create(root, params)
+        for name in ("data", "reports", ".dvc/cache"):
+            shutil.copytree(done.root / name, root / name, dirs_exist_ok=True)
+        shutil.copyfile(done.root / "dvc.lock", root / "dvc.lock")
+        return project
+
     def with_prefect(self, api: str) -> Project:
         """The same project, for commands whose flows are kept by the server at `api`."""
         return replace(self, env={**self.env, "PREFECT_API_URL": api})
