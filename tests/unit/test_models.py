@@ -280,6 +280,30 @@ def test_options_of_another_network_are_named(name: str, option: str) -> None:
         build_model(name, WAVEFORM, 3, **{option: 3})
 
 
+def test_filters_along_time_span_all_rows_of_all_panels(tmp_path: Path) -> None:
+    import keras
+    import onnxruntime
+
+    keras.utils.set_random_seed(1)
+    options = {"filters": [4, 6], "dense": 8, "stride": 2, "along_time": True}
+    model = build_model("compact", COMPOSITE, 3, **options)
+    assert model.get_layer("conv1").kernel.shape == (1, 5, 2 * COMPOSITE.panel_height, 4)
+    assert model.get_layer("pool2").output.shape[1:] == (1, 9, 6)
+    step(model, COMPOSITE)
+    images = some_images(COMPOSITE)
+    answers = np.asarray(model.predict_on_batch(images))
+    # Each panel counts, at its own rows.
+    for panel in range(2):
+        other = images.copy()
+        rows = slice(panel * COMPOSITE.panel_height, (panel + 1) * COMPOSITE.panel_height)
+        other[:, rows] = images[:, rows][:, ::-1]
+        assert np.abs(np.asarray(model.predict_on_batch(other)) - answers).max() > 1e-3
+    save_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (served,) = session.run(None, {session.get_inputs()[0].name: images})
+    assert np.abs(served - answers).max() < 1e-5
+
+
 PAIR: dict[str, Any] = {"filters": [4, 4], "dense": 8, "told_by_rhythm": [2, 0]}
 
 

@@ -23,6 +23,7 @@ def build(
     dense: int = 64,
     dropout: float = 0.3,
     stride: int = 1,
+    along_time: bool = False,
     told_by_rhythm: tuple[int, int] | list[int] | None = None,
     rhythm_dense: int = 64,
 ) -> keras.Model:
@@ -38,6 +39,10 @@ def build(
     stride : int
         Of the first convolution. With 2 it takes the place of that block's pooling, for a
         quarter of its multiplications.
+    along_time : bool
+        Every filter spans all rows, so that the convolutions run along time alone: rows of a
+        time-frequency plane are no places that a pattern moves between. A tenth of the
+        multiplications.
     told_by_rhythm : pair of int, optional
         Two classes, by position, that look alike and differ in timing, as sinus beats and
         supraventricular ectopic ones do. The panels then answer for both at once, and a
@@ -53,18 +58,24 @@ def build(
     """
     image = parts.image_input(spec)
     scaled = parts.centred(image)
-    x = parts.panels(scaled, spec)
+    x = parts.rows_as_channels(scaled, spec) if along_time else parts.panels(scaled, spec)
     for i, count in enumerate(filters, start=1):
         step = stride if i == 1 else 1
         kernel = 5 if i == 1 else 3
         x = layers.Conv2D(
-            count, kernel, strides=step, padding="same", use_bias=False, name=f"conv{i}"
+            count,
+            (1, kernel) if along_time else kernel,
+            strides=step,
+            padding="same",
+            use_bias=False,
+            name=f"conv{i}",
         )(x)
         x = layers.BatchNormalization(name=f"norm{i}")(x)
         x = layers.ReLU(name=f"relu{i}")(x)
         if step == 1:
-            x = layers.MaxPooling2D(2, name=f"pool{i}")(x)
-    x = layers.AveragePooling2D(2, name="pool")(x)
+            x = layers.MaxPooling2D((1, 2) if along_time else 2, name=f"pool{i}")(x)
+    if not along_time:
+        x = layers.AveragePooling2D(2, name="pool")(x)
     x = layers.Dropout(dropout, name="drop1")(x)
     x = parts.dense(x, dense, activation="relu", name="dense1")
     rhythm = parts.rhythm(scaled, spec)

@@ -45,15 +45,29 @@ def panels(plane: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
 
     An image without panels is one.
     """
+    return _stacked(_cut(plane, spec), "panels")
+
+
+def rows_as_channels(plane: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
+    """Rows of all panels as channels of one row: (n, 1, columns, rows of panels)."""
+    turn = layers.Permute((3, 2, 1), name="turn")
+    return _stacked([turn(panel) for panel in _cut(plane, spec)], "rows_as_channels")
+
+
+def _cut(plane: keras.KerasTensor, spec: Spec) -> list[keras.KerasTensor]:
     if not isinstance(spec, PANELLED):
-        return plane
+        return [plane]
     rows = spec.shape[0]
     cut = []
     for k in range(spec.panel_count):
         top = k * spec.panel_height
         bottom = rows - top - spec.panel_height
         cut.append(layers.Cropping2D(((top, bottom), (0, 0)), name=f"panel{k + 1}")(plane))
-    return cut[0] if len(cut) == 1 else layers.Concatenate(name="panels")(cut)
+    return cut
+
+
+def _stacked(cut: list[keras.KerasTensor], name: str) -> keras.KerasTensor:
+    return cut[0] if len(cut) == 1 else layers.Concatenate(name=name)(cut)
 
 
 def rhythm(plane: keras.KerasTensor, spec: Spec) -> keras.KerasTensor | None:
