@@ -164,6 +164,18 @@ class ModelParams(Section):
     name: str
     options: Mapping[str, Any] = {}
 
+    @model_validator(mode="after")
+    def _pair_is_two(self) -> ModelParams:
+        pair = self.options.get("told_by_rhythm")
+        if pair is not None and not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+            raise ValueError(f"options.told_by_rhythm: expected two classes, got {pair!r}")
+        return self
+
+    @property
+    def named_classes(self) -> tuple[str, ...]:
+        """Classes that options speak of."""
+        return tuple(map(str, self.options.get("told_by_rhythm") or ()))
+
 
 class NineCrop(Section):
     """Windows left, centre, right x top, centre, bottom, brought back to the full image.
@@ -490,6 +502,8 @@ class Params(Section):
                 )
             for label in recipe.evaluate.headline:
                 _known(f"recipes.{name}.evaluate.headline", label, classes)
+            for label in recipe.model.named_classes:
+                _known(f"recipes.{name}.model.options.told_by_rhythm", label, classes)
         return self
 
     @model_validator(mode="after")
@@ -506,10 +520,19 @@ class Params(Section):
                 _known(f"benchmark.systems.{name}.recipe", system.recipe, self.recipes)
         for name in (*self.benchmark.systems, *self.benchmark.ablations):
             try:
-                self.setup(name)
+                named = self.setup(name).model.named_classes
             except ValidationError as error:
                 raise ValueError(f"benchmark: {name}: {_in_words(error)}") from error
+            for protocol in self._protocols_of(name):
+                classes = self.protocols[self.benchmark.protocols[protocol].protocol].labels.names
+                for label in named:
+                    _known(f"benchmark: {name} under {protocol}: told_by_rhythm", label, classes)
         return self
+
+    def _protocols_of(self, name: str) -> tuple[str, ...]:
+        if name in self.benchmark.ablations:
+            return (self.benchmark.ablations[name].protocol,)
+        return self.benchmark.systems[name].protocols
 
     def setup(self, name: str) -> Setup:
         """Image, model and training of a system or an ablation of the benchmark."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ecgbeats.beats import choose_lead, windows
+from ecgbeats.beats import choose_lead, lead_name, windows
 from ecgbeats.datasets import MANIFEST, Manifest, read_manifest
 from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.evaluation import (
@@ -31,9 +31,10 @@ from ecgbeats.evaluation import (
     write_evaluation,
 )
 from ecgbeats.files import folder_written_aside, read_json, sha256_file, sha256_text, write_text
+from ecgbeats.imaging.plane import lead_columns
 from ecgbeats.imaging.render import render
 from ecgbeats.imaging.sheets import contact_sheet
-from ecgbeats.imaging.spec import Spec
+from ecgbeats.imaging.spec import PANELLED, FeaturesSpec, Spec
 from ecgbeats.inference import HISTORY, Classifier
 from ecgbeats.labels import LabelScheme
 from ecgbeats.parallel import parallel_map
@@ -612,7 +613,22 @@ def _usable(
             signal=recording.signal[:, kept],
             adc_limits=recording.adc_limits[kept],
         )
+    remarks += _second_lead(recording, spec)
     return recording, spec, choose_lead(recording, spec.lead), remarks
+
+
+def _second_lead(recording: Recording, spec: Spec) -> list[str]:
+    """What is to be said of the second lead, where the image has one."""
+    if not isinstance(spec, (*PANELLED, FeaturesSpec)) or spec.leads < 2:
+        return []
+    second = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)[1]
+    if second is None:
+        return ["no second lead: its part of the image is empty"]
+    name = recording.leads[second]
+    known = {lead_name(lead) for lead in spec.second_lead}
+    if known and lead_name(name) not in known:
+        return [f"second lead {name}; the image is meant for {', '.join(spec.second_lead)}"]
+    return []
 
 
 def _oddities(recording: Recording, lead: int, samples: np.ndarray) -> list[str]:

@@ -39,7 +39,8 @@ def parallel_map(
     With one worker everything runs in this process, where it can be debugged. So does, where
     no number of workers is given, what is done sooner than processes would start.
     """
-    # Of work that is worth processes they get all but what told so.
+    # Where the number of workers is given, all of the work goes to processes; else what is
+    # left once the first items have told how long it takes.
     patience_s = 0.0 if workers else _WORTH_PROCESSES_S
     workers = min(workers or workers_here(), max(len(items), 1))
     progress = Progress(job, len(items))
@@ -47,11 +48,14 @@ def parallel_map(
     took_s = 0.0
     while len(results) < len(items):
         left = len(items) - len(results)
-        if workers > 1 and left * took_s >= patience_s:
+        if workers > 1 and left > 1 and left * took_s >= patience_s:
             rest = items[len(results) :]
             return [*results, *_on_processes(function, rest, workers, progress, name)]
         began = time.monotonic()
-        results.append(function(items[len(results)]))
+        # As in a process of its own: products of matrices differ in the last bits with the
+        # number of threads, and results must not hang on where they were made.
+        with threadpool_limits(1):
+            results.append(function(items[len(results)]))
         took_s = time.monotonic() - began
         progress.step(name(items[len(results) - 1]))
     return results

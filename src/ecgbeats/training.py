@@ -216,7 +216,7 @@ def _fit(
     else:
         keras.utils.set_random_seed(params.seed)
         model = build_model(
-            model_params.name, task.images.spec, len(task.classes), **model_params.options
+            model_params.name, task.images.spec, task.classes, **model_params.options
         )
         model.compile(
             optimizer=keras.optimizers.AdamW(params.learning_rate, params.weight_decay),
@@ -397,7 +397,7 @@ def _export(
         # Built anew, without optimizer: what is kept is the network, and the names that
         # Keras counts up with each model of a process are the same in each export.
         keras.backend.clear_session()
-        kept = build_model(model_params.name, spec, len(task.classes), **model_params.options)
+        kept = build_model(model_params.name, spec, task.classes, **model_params.options)
         kept.set_weights(model.get_weights())
         _reseed(kept, 0, 0)
         if calibration is not None:

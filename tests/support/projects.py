@@ -64,7 +64,13 @@ def tiny_params() -> dict[str, Any]:
                 },
                 "model": {
                     "name": "compact",
-                    "options": {"filters": [8, 16], "dense": 16, "dropout": 0.1},
+                    "options": {
+                        "filters": [8, 16],
+                        "dense": 16,
+                        "dropout": 0.1,
+                        "along_time": True,
+                        "told_by_rhythm": ["N", "S"],
+                    },
                 },
                 "train": {
                     "seed": 1,

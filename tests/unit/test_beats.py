@@ -117,35 +117,44 @@ def test_a_premature_beat_shows_in_the_rhythm() -> None:
     assert np.abs(values[5, :5]).max() < 0.01
 
 
+IRREGULAR = [RHYTHM.index(f"irregular_{percent}") for percent in (5, 10, 20)]
+
+
 def test_an_irregular_rhythm_shows_around_every_beat() -> None:
     rng = np.random.default_rng(5)
-    columns = [RHYTHM.index(f"irregular_{percent}") for percent in (5, 10, 20)]
     for variation, low, high in ((0.02, 0.0, 0.3), (0.4, 0.5, 1.0)):
         seconds = np.cumsum(0.8 * np.exp(rng.normal(0, variation, 200)))
-        share = rhythm(np.rint(seconds * FS).astype(int), FS)[:, columns] + 0.5
+        share = rhythm(np.rint(seconds * FS).astype(int), FS)[:, IRREGULAR] + 0.5
         assert ((low <= share) & (share <= high)).mean() > 0.95
-        # A larger step is also a smaller one.
-        assert (np.diff(share, axis=1) <= 0).all()
+        # In the order of their names, smaller steps first.
+        assert (np.diff(share, axis=1) < 0).all()
 
 
-def test_a_beat_does_not_make_its_own_rhythm_irregular() -> None:
-    column = RHYTHM.index("irregular_10")
+@pytest.mark.parametrize("early", [2, 3, 10, 40, 70, 77])
+def test_a_beat_does_not_make_its_own_rhythm_irregular(early: int) -> None:
     samples = regular(80)
-    samples[40] -= round(0.4 * 0.8 * FS)
-    share = rhythm(samples, FS)[:, column] + 0.5
-    assert share[40] < 0.001
-    # Its three steps (early, late, back) are among 57 of each beat near it.
-    assert 2.5 / 57 < share[50] < 3 / 57
+    samples[early] -= round(0.4 * 0.8 * FS)
+    share = rhythm(samples, FS)[:, IRREGULAR] + 0.5
+    assert share[early].max() == pytest.approx(0, abs=1e-6)
+    near = early + 10 if early < 60 else early - 10
+    # Its three steps (early, late, back) are among 58 and fewer of each beat near it.
+    assert 2 / 58 < share[near, 1] < 3 / 30
 
 
-def test_the_usual_interval_is_that_of_sinus_rhythm_among_many_ectopic_beats() -> None:
-    # Bigeminy: every other beat is early, its pause compensates.
-    seconds = np.cumsum(np.tile([0.5, 1.1], 50))
-    values = rhythm(np.rint(seconds * FS).astype(int), FS)
-    early, late = values[10::2], values[11::2]
-    pre = RHYTHM.index("pre_rr")
-    assert early[:, pre] == pytest.approx(np.log(0.5 / 1.1), abs=0.01)
-    assert late[:, pre] == pytest.approx(0, abs=0.01)
+def test_bigeminy_is_as_irregular_as_fibrillation() -> None:
+    # What the values do not tell apart: steps are large in both.
+    seconds = np.cumsum(np.tile([0.5, 1.1], 60))
+    share = rhythm(np.rint(seconds * FS).astype(int), FS)[20:-20, IRREGULAR] + 0.5
+    assert share.min() > 0.9
+
+
+def test_the_usual_interval_is_not_shortened_by_many_early_beats() -> None:
+    for pattern in ([0.8, 0.8, 0.5, 1.1], [0.8, 0.5, 0.5, 0.8, 0.8]):
+        seconds = np.cumsum(np.tile(pattern, 40))
+        values = rhythm(np.rint(seconds * FS).astype(int), FS)
+        pre = values[len(pattern) :, RHYTHM.index("pre_rr")]
+        expected = np.log(np.tile(pattern, 39) / np.float64(0.8))
+        assert pre == pytest.approx(expected, abs=0.01)
 
 
 def test_rhythm_is_the_same_at_any_heart_rate_and_sampling_rate() -> None:
@@ -154,6 +163,14 @@ def test_rhythm_is_the_same_at_any_heart_rate_and_sampling_rate() -> None:
     one = rhythm(np.rint(seconds * 1000).astype(int), 1000.0)
     faster = rhythm(np.rint(seconds * 500).astype(int), 1000.0)
     assert np.abs(one - faster).max() < 0.01
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_rhythm_of_few_beats(count: int) -> None:
+    values = rhythm(regular(count), FS)
+    assert values.shape == (count, len(RHYTHM))
+    assert values[:, IRREGULAR] == pytest.approx(-0.5)
+    assert np.delete(values, IRREGULAR, axis=1) == pytest.approx(0, abs=0.01)
 
 
 def test_rhythm_of_no_and_of_one_beat() -> None:

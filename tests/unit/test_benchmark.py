@@ -135,6 +135,8 @@ def test_options_of_a_model_are_changed_one_by_one_unless_it_is_another_model() 
         "filters": [8, 16],
         "dense": 32,
         "dropout": 0.1,
+        "along_time": True,
+        "told_by_rhythm": ["N", "S"],
     }
     assert rows["other@own"].setup.model.options == {}
 

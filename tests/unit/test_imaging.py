@@ -100,6 +100,30 @@ def test_difference_panel_is_flat_for_typical_beats_and_not_for_odd_ones() -> No
     assert np.abs(images[15] - 128).max() > 80
 
 
+def test_panels_of_two_leads_lie_lead_by_lead() -> None:
+    samples = regular(30)
+    first = bumps(samples, int(samples[-1] + FS))
+    second = -bumps(samples, len(first), width_s=0.03)
+    # One odd beat, in the second lead alone.
+    second[samples[12] - 60 : samples[12] + 60] *= -1
+    spec = CompositeSpec(representation="composite", leads=2, wavelet="gaus4")
+    assert spec.panel_names == ("lead1 beat", "lead1 difference", "lead2 beat", "lead2 difference")
+    both = render(recording(np.stack([first, second], 1), leads=("II", "V1")), samples, spec)
+    assert both.shape == (30, 4 * spec.panel_height + spec.strip_height, spec.width)
+    one = spec.model_copy(update={"leads": 1})
+    height = 2 * spec.panel_height
+    for k, signal in enumerate((first, second)):
+        alone = render(recording(signal), samples, one)
+        np.testing.assert_array_equal(both[:, k * height : (k + 1) * height], alone[:, :height])
+    odd = np.abs(both[12].astype(int) - 128)
+    assert odd[spec.panel_height : height].max() <= 2
+    assert odd[height + spec.panel_height : 2 * height].max() > 60
+    # A lead that is not there is middle grey.
+    single = render(recording(first), samples, spec)
+    assert (single[:, height : 2 * height] == 128).all()
+    np.testing.assert_array_equal(single[:, :height], both[:, :height])
+
+
 def test_strip_shows_that_a_beat_is_early() -> None:
     samples = regular(40)
     samples[20] -= round(0.4 * 0.8 * FS)

@@ -255,6 +255,29 @@ def test_calibration_is_read_from_the_unit(
     assert found.row["remarks"] == wanted.row["remarks"]
 
 
+@pytest.mark.parametrize(
+    ("leads", "remark"),
+    [
+        (("II",), "no second lead: its part of the image is empty"),
+        (("II", "aVF"), "second lead aVF; the image is meant for V1, V5"),
+        (("II", "aVF", "V5"), ""),
+    ],
+)
+def test_a_second_lead_that_is_not_there_or_another_is_remarked(
+    tmp_path: Path, leads: tuple[str, ...], remark: str
+) -> None:
+    spec = CompositeSpec(
+        representation="composite",
+        panel_height=16,
+        width=24,
+        leads=2,
+        second_lead=("V1", "V5"),
+    )
+    write_tiny_model(tmp_path / "model", spec, CLASSES)
+    write_record(tmp_path / "data", leads=leads)
+    assert classified(tmp_path / "model", tmp_path / "data").row["remarks"] == remark
+
+
 def test_a_gain_or_rate_that_cannot_be_right_is_remarked(tmp_path: Path, model: Path) -> None:
     write_record(tmp_path / "gain", gain=20)
     header = tmp_path / "gain" / "a.hea"

@@ -25,6 +25,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "student-double": {"dense": [4]},
     "cnn-lstm": {"filters": [4, 8], "units": 8, "steps": 6, "dense": 8},
 }
+PAIR: dict[str, Any] = {"filters": [4, 4], "dense": 8, "told_by_rhythm": [2, 0]}
+AS_DEFAULT: dict[str, Any] = {**PAIR, "stride": 2, "along_time": True}
 
 
 def waveform(side: int) -> WaveformSpec:
@@ -69,15 +71,24 @@ def test_a_network_trains_and_answers_alike_when_kept_and_when_exported(
     assert np.abs(served - answers).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["cnn-lstm", "student-double"])
-def test_exports_of_one_network_are_equal_byte_for_byte(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cnn-lstm", SMALL["cnn-lstm"]),
+        ("student-double", SMALL["student-double"]),
+        ("compact", AS_DEFAULT),
+    ],
+)
+def test_exports_of_one_network_are_equal_byte_for_byte(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
     import keras
 
     weights = None
     hashes = set()
     for k in range(3):
         keras.backend.clear_session()
-        model = build_model(name, COMPOSITE, 3, **SMALL[name])
+        model = build_model(name, COMPOSITE, 3, **options)
         weights = weights or model.get_weights()
         model.set_weights(weights)
         save_onnx(model, tmp_path / f"{k}.onnx")
@@ -304,15 +315,12 @@ def test_filters_along_time_span_all_rows_of_all_panels(tmp_path: Path) -> None:
     assert np.abs(served - answers).max() < 1e-5
 
 
-PAIR: dict[str, Any] = {"filters": [4, 4], "dense": 8, "told_by_rhythm": [2, 0]}
-
-
 def test_of_a_pair_told_by_rhythm_the_odds_hang_on_the_strip_alone(tmp_path: Path) -> None:
     import keras
     import onnxruntime
 
     keras.utils.set_random_seed(1)
-    model = build_model("compact", COMPOSITE, 4, **PAIR)
+    model = build_model("compact", COMPOSITE, 4, **AS_DEFAULT)
     step(model, COMPOSITE)
     images = some_images(COMPOSITE, 6)
     strip = slice(COMPOSITE.shape[0] - COMPOSITE.strip_height, None)
@@ -323,6 +331,9 @@ def test_of_a_pair_told_by_rhythm_the_odds_hang_on_the_strip_alone(tmp_path: Pat
     assert np.ptp(odds[2:]) > 0.01
     # What is not of the pair hangs on the panels as well.
     assert np.ptp(answers[:3, 1] / answers[:3, 3]) > 0.01
+    save_keras(model, tmp_path / "model.keras")
+    kept = keras.saving.load_model(tmp_path / "model.keras")
+    assert np.asarray(kept.predict_on_batch(images)) == pytest.approx(answers, abs=1e-6)
     save_onnx(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (served,) = session.run(None, {session.get_inputs()[0].name: images})
@@ -332,9 +343,13 @@ def test_of_a_pair_told_by_rhythm_the_odds_hang_on_the_strip_alone(tmp_path: Pat
 @pytest.mark.parametrize(
     ("spec", "pair", "message"),
     [
-        (COMPOSITE, [0, 4], "two of the classes 0 to 3, got \\[0, 4\\]"),
-        (COMPOSITE, [1, 1], "two of the classes"),
-        (COMPOSITE, [1], "two of the classes"),
+        (
+            COMPOSITE,
+            [0, 4],
+            "told_by_rhythm: expected classes among 0, 1, 2, 3; got 4",
+        ),
+        (COMPOSITE, [1, 1], "two of at least three classes"),
+        (COMPOSITE, [1], "two of at least three classes"),
         (WAVEFORM, [0, 1], "no rhythm strip"),
     ],
 )
@@ -343,3 +358,11 @@ def test_a_pair_that_cannot_be_told_by_rhythm_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         build_model("compact", spec, 4, filters=[4], dense=4, told_by_rhythm=pair)
+
+
+def test_a_pair_is_named_and_is_not_all_classes() -> None:
+    named = build_model("compact", COMPOSITE, ["N", "S", "V"], told_by_rhythm=["S", "V"])
+    counted = build_model("compact", COMPOSITE, 3, told_by_rhythm=[1, 2])
+    assert named.count_params() == counted.count_params()
+    with pytest.raises(ConfigError, match="at least three classes"):
+        build_model("compact", COMPOSITE, ["N", "S"], told_by_rhythm=["N", "S"])

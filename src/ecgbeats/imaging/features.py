@@ -4,7 +4,7 @@ So that they pass through the same store, PNG export and service as images do. A
 drawn as rint(128 + 127 v), v in -1..1, hence in steps of 1/127; 128 is zero or absent. What
 v is:
 
-- rhythm: `ecgbeats.beats.rhythm` (logarithms of RR ratios) over 0.8, clipped;
+- rhythm: `ecgbeats.beats.rhythm` (logarithms of RR ratios; irregularity) over 0.8, clipped;
 - amplitudes a in units of the recording's R amplitude: a / (|a| + 0.3), never clipped, in
   steps of 0.0024 R at zero and 0.04 R at R;
 - logarithms of ratios: over their full scale, clipped.

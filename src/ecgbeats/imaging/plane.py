@@ -22,7 +22,8 @@ from ecgbeats.records import Recording
 # A value in units of the recording's R amplitude that is drawn halfway to full. Small waves
 # (P, about a tenth of R) so keep a quarter of the grey levels, and tall ones are not clipped.
 HALF_LEVEL = 0.3
-# Logarithm of an RR ratio drawn as full black or white: a factor of 2.2.
+# Rhythm value drawn as full black or white: of a logarithm of RR ratios a factor of 2.2;
+# irregularity, -0.5 to 0.5, stays within.
 RHYTHM_FULL = 0.8
 # R amplitude: largest deflection within this time of R.
 _PEAK_S = 0.06
@@ -86,7 +87,7 @@ def lead_columns(
     """Columns of the leads to draw, `leads` of them; None where the recording has no other.
 
     The first as `choose_lead` says. The second is the best named in `second`, or else the
-    first other one; a lead without a valid sample is none.
+    first other one; a lead without a valid sample is not taken as second.
     """
     first = choose_lead(recording, names)
     columns: list[int | None] = [first]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ecgbeats.errors import ConfigError
@@ -81,6 +81,9 @@ BUILDERS: dict[str, Builder] = {
     "resnet50": _resnet50,
 }
 
+# Options of networks that are lists of classes.
+CLASS_OPTIONS = ("told_by_rhythm",)
+
 # Baselines of scikit-learn, which are fitted at once, without epochs.
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "gradient-boosting": _gradient_boosting,
@@ -88,17 +91,23 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
 }
 
 
-def build_model(name: str, spec: Spec, classes: int, **options: Any) -> keras.Model:
+def build_model(name: str, spec: Spec, classes: int | Sequence[str], **options: Any) -> keras.Model:
     """The untrained network `name` for images of `spec`.
 
     Input: float32 (n, rows, columns, 1), pixel values 0 to 255. Output: float32
     (n, classes), probabilities.
 
+    Parameters
+    ----------
+    classes : int or sequence of str
+        Their number or their names, in order. Options that speak of classes name them.
+
     Raises
     ------
     ConfigError
-        No such network, or it has no such option.
+        No such network, or it has no such option, or an option names another class.
     """
+    names = [str(k) for k in range(classes)] if isinstance(classes, int) else list(classes)
     if name not in BUILDERS:
         raise ConfigError(
             f"model.name: expected one of {', '.join([*BUILDERS, *ESTIMATORS])}; got {name!r}"
@@ -108,9 +117,24 @@ def build_model(name: str, spec: Spec, classes: int, **options: Any) -> keras.Mo
             f"model.name: {name} reads images; features are for {' and '.join(ESTIMATORS)}"
         )
     try:
-        return BUILDERS[name](spec, classes, **options)
+        return BUILDERS[name](spec, len(names), **_positions(options, names))
     except TypeError as error:
         raise ConfigError(f"model.options of {name}: {error}") from error
+
+
+def _positions(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """`options`, where classes are named by position."""
+    found = dict(options)
+    for option in CLASS_OPTIONS:
+        if found.get(option) is not None:
+            unknown = [label for label in found[option] if str(label) not in names]
+            if unknown:
+                raise ConfigError(
+                    f"model.options.{option}: expected classes among {', '.join(names)}; "
+                    f"got {', '.join(map(str, unknown))}"
+                )
+            found[option] = [names.index(str(label)) for label in found[option]]
+    return found
 
 
 def is_estimator(name: str) -> bool:

@@ -21,7 +21,7 @@ def build(
 ) -> keras.Model:
     """Convolution blocks, then an LSTM over the columns, which are time.
 
-    The rhythm strip of a composite is not time; its values join after the LSTM.
+    The rhythm strip of an image is not time; its values join after the LSTM.
 
     Parameters
     ----------

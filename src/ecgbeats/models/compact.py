@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from ecgbeats.errors import ConfigError
-from ecgbeats.imaging.spec import Spec
+from ecgbeats.imaging.spec import PANELLED, Spec
 from ecgbeats.models import parts
 
 # A factor of 1.1 between RR intervals so is 0.6 to the layers that read them. Chosen on DS1.
@@ -38,24 +38,28 @@ def build(
         Filters of each block (convolution, batch normalisation, ReLU, pooling by two).
     stride : int
         Of the first convolution. With 2 it takes the place of that block's pooling, for a
-        quarter of its multiplications.
+        quarter of its multiplications (along time, for a half).
     along_time : bool
-        Every filter spans all rows, so that the convolutions run along time alone: rows of a
-        time-frequency plane are no places that a pattern moves between. A tenth of the
-        multiplications.
+        Every filter spans all rows of all panels, and convolutions and pooling run along time
+        alone: rows of a time-frequency plane are no places that a pattern moves between.
+        Without the last, average pooling. A plain picture, whose rows are heights, loses by it.
     told_by_rhythm : pair of int, optional
-        Two classes, by position, that look alike and differ in timing, as sinus beats and
-        supraventricular ectopic ones do. The panels then answer for both at once, and a
-        network of its own tells one from the other by the rhythm strip alone: what is
-        learnt of the shapes of few patients cannot get into that decision.
+        Two of three classes or more (by position here, by name in a recipe) that look alike
+        and differ in timing, as sinus beats and supraventricular ectopic ones do. The panels
+        then answer for both at once, and a network of its own tells one from the other by the
+        rhythm strip alone: what is learnt of the shapes of few patients cannot get into that
+        decision.
     rhythm_dense : int
         Units of either layer of that network.
 
     Raises
     ------
     ConfigError
-        A pair that is not two different classes, or without a strip to tell them by.
+        A pair that is not two different classes, or is all of them, or without a strip to
+        tell them by.
     """
+    if told_by_rhythm is not None:
+        _check_pair(told_by_rhythm, classes, spec)
     image = parts.image_input(spec)
     scaled = parts.centred(image)
     x = parts.rows_as_channels(scaled, spec) if along_time else parts.panels(scaled, spec)
@@ -84,21 +88,23 @@ def build(
         x = layers.Concatenate(name="with_rhythm")([x, rhythm])
         x = parts.dense(x, dense, activation="relu", name="dense2")
     x = layers.Dropout(dropout, name="drop2")(x)
-    if told_by_rhythm is None:
+    if told_by_rhythm is None or rhythm is None:
         return parts.answer(image, parts.dense(x, classes, name="logits"), "compact")
-    if len(told_by_rhythm) != 2 or len({*told_by_rhythm} & {*range(classes)}) != 2:
-        raise ConfigError(
-            f"told_by_rhythm: expected two of the classes 0 to {classes - 1}, "
-            f"got {list(told_by_rhythm)}"
-        )
-    if rhythm is None:
-        raise ConfigError("told_by_rhythm: this image has no rhythm strip")
     logits = [parts.dense(x, 1, name=f"look{k}") for k in range(classes - 1)]
     for i in (1, 2):
         rhythm = parts.dense(rhythm, rhythm_dense, activation="relu", name=f"rhythm_dense{i}")
     rhythm = layers.Dropout(dropout, name="rhythm_drop")(rhythm)
     second = parts.dense(rhythm, 1, name="rhythm_logit")
     return parts.answer(image, _parted(logits, second, told_by_rhythm), "compact")
+
+
+def _check_pair(pair: Sequence[int], classes: int, spec: Spec) -> None:
+    if len(pair) != 2 or len({*pair} & {*range(classes)}) != 2 or classes < 3:
+        raise ConfigError(
+            f"told_by_rhythm: expected two of at least three classes, got {list(pair)} of {classes}"
+        )
+    if not isinstance(spec, PANELLED) or not spec.strip_height:
+        raise ConfigError("told_by_rhythm: this image has no rhythm strip")
 
 
 def _parted(
@@ -110,11 +116,13 @@ def _parted(
     logit `looks[0]`, and of this share 1 - s goes to its first class and s to its second.
     """
     both, *others = looks
-    against = layers.Rescaling(-1.0, name="rhythm_against")(second)
+    against = layers.Rescaling(-1.0, name="rhythm_negated")(second)
     # ln(1 - s) and ln s.
     parts_of_both = [
         layers.Subtract(name=f"pair{k}")([both, layers.Activation("softplus", name=name)(logit)])
-        for k, (name, logit) in enumerate((("for_second", second), ("for_first", against)), 1)
+        for k, (name, logit) in enumerate(
+            (("against_first", second), ("against_second", against)), 1
+        )
     ]
     ordered = dict(zip(pair, parts_of_both, strict=True))
     rest = iter(others)

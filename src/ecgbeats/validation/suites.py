@@ -34,7 +34,7 @@ class Limits(BaseModel):
     # Below 100 Hz a QRS complex is a few samples; above 2 kHz nobody takes surface ECG,
     # so such a number is a mistake in the header. MIT-BIH: 360.
     fs_hz: tuple[float, float] = (100, 2000)
-    # Rhythm context (the usual RR of a record, steps of 30 beats around) needs that much.
+    # Rhythm context (the usual RR of a record, the beats around) needs that much.
     duration_s: float = 30
     # As many beats as the longest local RR average takes; 20/min over the shortest record.
     beats: int = 10
