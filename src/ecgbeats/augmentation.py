@@ -17,7 +17,7 @@ from math import exp, log, pi
 
 import numpy as np
 
-from ecgbeats.beats import RHYTHM
+from ecgbeats.beats import RHYTHMS
 from ecgbeats.config import AugmentParams
 from ecgbeats.errors import ConfigError
 from ecgbeats.imaging.plane import HALF_LEVEL
@@ -63,6 +63,8 @@ class _Layout:
     zero: int
     time_axis: tuple[float, float]
     scales: tuple[float, float] | None = None
+    # Blocks of the rhythm strip.
+    rhythm: int = 0
 
     @classmethod
     def of(cls, spec: Spec) -> _Layout:
@@ -76,14 +78,14 @@ class _Layout:
             raise ConfigError(
                 f"train.augment: expected images with a time axis, got {spec.representation}"
             )
-        panels = (rows - spec.strip_height) // spec.panel_height
+        panels, rhythm = spec.panel_count, len(RHYTHMS[spec.rhythm])
         ends = (-spec.before_ms / 1000, spec.after_ms / 1000)
         if isinstance(spec, SpectrogramSpec):
-            return cls("decibel", panels, spec.panel_height, columns, 0, ends)
+            return cls("decibel", panels, spec.panel_height, columns, 0, ends, rhythm=rhythm)
         signed = isinstance(spec, CompositeSpec) or spec.value == "signed"
         scales = (spec.finest_ms / 1000, spec.coarsest_ms / 1000)
         kind, zero = ("signed", 128) if signed else ("magnitude", 0)
-        return cls(kind, panels, spec.panel_height, columns, zero, ends, scales)
+        return cls(kind, panels, spec.panel_height, columns, zero, ends, scales, rhythm)
 
     @property
     def r_column(self) -> float:
@@ -172,8 +174,8 @@ class Augmentation:
             body += change[:, None, None, None]
         out[:, :bottom] = body.reshape(count, bottom, -1) + np.float32(layout.zero)
         if params.rhythm_jitter:
-            block = layout.width // len(RHYTHM)
-            jitter = rng.normal(0, params.rhythm_jitter, (count, len(RHYTHM)))
+            block = layout.width // layout.rhythm
+            jitter = rng.normal(0, params.rhythm_jitter, (count, layout.rhythm))
             wide = np.repeat(jitter.astype(np.float32), block, axis=1)[:, None, :]
             out[:, bottom:, : wide.shape[2]] += wide
         # As an image holds them: what comes in service looks the same.

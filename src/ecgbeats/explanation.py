@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-from ecgbeats.beats import RHYTHM
+from ecgbeats.beats import RHYTHMS
 from ecgbeats.errors import ConfigError, DataError, ImageError
 from ecgbeats.files import written_aside
 from ecgbeats.imaging.png import decode_upload
@@ -95,8 +95,9 @@ def regions(spec: Spec) -> dict[str, tuple[slice, slice]]:
     if not spec.strip_height:
         return parts
     strip = slice(spec.panel_count * height, spec.shape[0])
-    block = spec.width // len(RHYTHM)
-    for k, value in enumerate(RHYTHM):
+    names = RHYTHMS[spec.rhythm]
+    block = spec.width // len(names)
+    for k, value in enumerate(names):
         parts[value] = (strip, slice(k * block, (k + 1) * block))
     return parts
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ecgbeats.beats import RHYTHM, rhythm, windows
+from ecgbeats.beats import RHYTHMS, rhythm, windows
 from ecgbeats.imaging.plane import (
     chunks,
     lead_columns,
@@ -39,6 +39,8 @@ from ecgbeats.records import Recording
 _SMOOTH_S = 0.004
 # QRS values are taken within this time of R; half of it for the heights of its peaks.
 _QRS_S = 0.12
+# Rhythm values that are drawn.
+_RHYTHM = RHYTHMS["mean"]
 # A slope of one R amplitude in this time is drawn as one R amplitude; QRS has a fifth to one.
 _SLOPE_S = 0.005
 # An area of one R amplitude over this time likewise.
@@ -56,7 +58,7 @@ def feature_names(spec: FeaturesSpec) -> list[str]:
     "lead1_at_-250ms" is the beat at that time from R, "lead1_diff_at_..." its difference
     from the recording's median beat; the rest are `ecgbeats.imaging.spec.QRS_VALUES`.
     """
-    names = list(RHYTHM)
+    names = list(_RHYTHM)
     for lead in range(1, spec.leads + 1):
         names += [f"lead{lead}_at_{t:+g}ms" for t in _times_ms(spec, spec.points)]
         names += [f"lead{lead}_diff_at_{t:+g}ms" for t in _times_ms(spec, spec.difference_points)]
@@ -82,12 +84,12 @@ def draw(recording: Recording, samples: np.ndarray, spec: FeaturesSpec) -> np.nd
     images = np.full((count, *spec.shape), 128, np.uint8)
     if not count:
         return images
-    images[:, 0, : len(RHYTHM)] = rhythm_levels(rhythm(np.asarray(samples), recording.fs))
+    images[:, 0, : len(_RHYTHM)] = rhythm_levels(rhythm(np.asarray(samples), recording.fs))
     leads = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)
     for k, column in enumerate(leads):
         if column is not None:
             signal, centres = lead_in_r_amplitudes(recording, samples, column, spec.fs)
-            first = len(RHYTHM) + k * spec.values_per_lead
+            first = len(_RHYTHM) + k * spec.values_per_lead
             values = _morphology(signal, centres, spec)
             images[:, 0, first : first + spec.values_per_lead] = signed_grey(values)
     return images

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ecgbeats.beats import (
-    RHYTHM,
     at_rate,
     choose_lead,
     condition,
@@ -53,7 +52,7 @@ def rhythm_levels(values: np.ndarray) -> np.ndarray:
 
 
 def rhythm_strip(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Rhythm values, shape (n, len(RHYTHM)), as blocks of even grey side by side.
+    """Rhythm values, shape (n, values), as blocks of even grey side by side.
 
     Returns
     -------
@@ -61,9 +60,9 @@ def rhythm_strip(values: np.ndarray, height: int, width: int) -> np.ndarray:
         Columns that do not make a block are middle grey.
     """
     image = np.full((len(values), height, width), 128, np.uint8)
-    block = width // len(RHYTHM)
+    block = width // values.shape[1]
     levels = np.repeat(rhythm_levels(values), block, axis=1)
-    image[:, :, : block * len(RHYTHM)] = levels[:, None, :]
+    image[:, :, : levels.shape[1]] = levels[:, None, :]
     return image
 
 
@@ -154,6 +153,6 @@ def panelled(
             for part in chunks(len(samples)):
                 images[part, spec.rows_of_lead(k)] = draw(part)
     if spec.strip_height:
-        values = rhythm(np.asarray(samples), recording.fs)
+        values = rhythm(np.asarray(samples), recording.fs, spec.rhythm)
         images[:, -spec.strip_height :] = rhythm_strip(values, spec.strip_height, spec.width)
     return images

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from ecgbeats.files import canonical_json, sha256_text
 
 # Part of `spec_id`: raise it when the same spec would be drawn differently.
-RENDERER_VERSION = 4
+RENDERER_VERSION = 3
 
 # Names that files use for the limb lead II of the training database and its stand-ins,
 # in order of preference; a recording with none of them is read by its first lead.
@@ -105,6 +105,8 @@ class _PanelsSpec(_LeadsSpec):
     panel_height: int = Field(default=32, ge=8, le=256)
     width: int = Field(default=64, ge=16, le=512)
     strip_height: int = Field(default=8, ge=0, le=64)
+    # What the strip shows: `ecgbeats.beats.rhythm` against the recording's mean or usual RR.
+    rhythm: Literal["mean", "usual"] = "mean"
     before_ms: float = Field(default=250.0, gt=0, le=3000)
     after_ms: float = Field(default=306.0, gt=0, le=3000)
 
@@ -245,8 +247,8 @@ QRS_VALUES = (
     "steepest_fall",
     "template_distance",
 )
-# Of `ecgbeats.beats.RHYTHM`, which needs signal libraries that readers of a spec may lack.
-_RHYTHM_VALUES = 8
+# Of `ecgbeats.beats.RHYTHMS`, which needs signal libraries that readers of a spec may lack.
+_RHYTHM_VALUES = 6
 
 
 class FeaturesSpec(_LeadsSpec):

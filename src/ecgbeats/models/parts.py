@@ -7,7 +7,7 @@ import math
 import keras
 from keras import layers
 
-from ecgbeats.beats import RHYTHM
+from ecgbeats.beats import RHYTHMS
 from ecgbeats.imaging.spec import PANELLED, Spec
 
 
@@ -74,8 +74,9 @@ def rhythm(plane: keras.KerasTensor, spec: Spec) -> keras.KerasTensor | None:
     """The rhythm strip, one value a block, as channels of one pixel; None where there is none."""
     if not isinstance(spec, PANELLED) or not spec.strip_height:
         return None
-    block = spec.width // len(RHYTHM)
-    unused = spec.width - block * len(RHYTHM)
+    values = len(RHYTHMS[spec.rhythm])
+    block = spec.width // values
+    unused = spec.width - block * values
     top = spec.panel_count * spec.panel_height
     strip = layers.Cropping2D(((top, 0), (0, unused)), name="strip")(plane)
     blocks = layers.AveragePooling2D((spec.strip_height, block), name="blocks")(strip)
