@@ -11,7 +11,7 @@ from PIL import Image
 
 from ecgbeats import training
 from ecgbeats.augmentation import Augmentation
-from ecgbeats.beats import RHYTHM
+from ecgbeats.beats import RHYTHMS
 from ecgbeats.config import AugmentParams, ModelParams, TrainParams
 from ecgbeats.errors import ConfigError
 from ecgbeats.files import sha256_tree
@@ -30,6 +30,8 @@ from ecgbeats.split import TRAIN, VALIDATION
 from tests.support.recordings import AAMI5, write_dataset
 
 pytestmark = pytest.mark.unit
+
+RHYTHM = RHYTHMS["mean"]
 
 CLASSES = ("N", "S", "V")
 WAVEFORM = WaveformSpec(representation="waveform", height=48, width=40)

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import median_filter
 
 from ecgbeats.beats import (
-    RHYTHM,
+    RHYTHMS,
     at_rate,
     baseline,
     choose_lead,
@@ -105,26 +105,43 @@ def test_rr_intervals_of_few_beats() -> None:
     assert len(rr_intervals(np.array([], int), FS)[0]) == 0
 
 
-def test_a_premature_beat_shows_in_the_rhythm() -> None:
+AGAINST = pytest.mark.parametrize("against", RHYTHMS)
+
+
+@AGAINST
+def test_a_premature_beat_shows_in_the_rhythm(against: str) -> None:
     samples = regular(40)
     samples[20] -= round(0.4 * 0.8 * FS)
-    values = rhythm(samples, FS)
-    assert values.shape == (40, len(RHYTHM))
-    early = dict(zip(RHYTHM, values[20], strict=True))
+    values = rhythm(samples, FS, against)
+    assert values.shape == (40, len(RHYTHMS[against]))
+    early = dict(zip(RHYTHMS[against], values[20], strict=True))
     assert early["pre_rr"] == pytest.approx(np.log(0.6), abs=0.01)
     assert early["post_rr"] == pytest.approx(np.log(1.4), abs=0.01)
     assert early["pre_rr_local"] == pytest.approx(np.log(0.6), abs=0.01)
     assert np.abs(values[5, :5]).max() < 0.01
 
 
-IRREGULAR = [RHYTHM.index(f"irregular_{percent}") for percent in (5, 10, 20)]
+def test_an_irregular_rhythm_shows_in_the_spread() -> None:
+    rng = np.random.default_rng(5)
+    spread = RHYTHMS["mean"].index("rr_spread")
+    for variation, sign in ((0.02, -1), (0.3, 1)):
+        seconds = np.cumsum(0.8 * np.exp(rng.normal(0, variation, 100)))
+        values = rhythm(np.rint(seconds * FS).astype(int), FS)[:, spread]
+        assert (np.sign(values) == sign).mean() > 0.95
+    # One early beat does not make a rhythm irregular.
+    samples = regular(40)
+    samples[20] -= round(0.4 * 0.8 * FS)
+    assert rhythm(samples, FS)[:, spread].max() < -0.5
+
+
+IRREGULAR = [RHYTHMS["usual"].index(f"irregular_{percent}") for percent in (5, 10, 20)]
 
 
 def test_an_irregular_rhythm_shows_around_every_beat() -> None:
     rng = np.random.default_rng(5)
     for variation, low, high in ((0.02, 0.0, 0.3), (0.4, 0.5, 1.0)):
         seconds = np.cumsum(0.8 * np.exp(rng.normal(0, variation, 200)))
-        share = rhythm(np.rint(seconds * FS).astype(int), FS)[:, IRREGULAR] + 0.5
+        share = rhythm(np.rint(seconds * FS).astype(int), FS, "usual")[:, IRREGULAR] + 0.5
         assert ((low <= share) & (share <= high)).mean() > 0.95
         # In the order of their names, smaller steps first.
         assert (np.diff(share, axis=1) < 0).all()
@@ -134,7 +151,7 @@ def test_an_irregular_rhythm_shows_around_every_beat() -> None:
 def test_a_beat_does_not_make_its_own_rhythm_irregular(early: int) -> None:
     samples = regular(80)
     samples[early] -= round(0.4 * 0.8 * FS)
-    share = rhythm(samples, FS)[:, IRREGULAR] + 0.5
+    share = rhythm(samples, FS, "usual")[:, IRREGULAR] + 0.5
     assert share[early].max() == pytest.approx(0, abs=1e-6)
     near = early + 10 if early < 60 else early - 10
     # Its three steps (early, late, back) are among 58 and fewer of each beat near it.
@@ -144,35 +161,37 @@ def test_a_beat_does_not_make_its_own_rhythm_irregular(early: int) -> None:
 def test_bigeminy_is_as_irregular_as_fibrillation() -> None:
     # What the values do not tell apart: steps are large in both.
     seconds = np.cumsum(np.tile([0.5, 1.1], 60))
-    share = rhythm(np.rint(seconds * FS).astype(int), FS)[20:-20, IRREGULAR] + 0.5
+    share = rhythm(np.rint(seconds * FS).astype(int), FS, "usual")[20:-20, IRREGULAR] + 0.5
     assert share.min() > 0.9
 
 
 def test_the_usual_interval_is_not_shortened_by_many_early_beats() -> None:
     for pattern in ([0.8, 0.8, 0.5, 1.1], [0.8, 0.5, 0.5, 0.8, 0.8]):
         seconds = np.cumsum(np.tile(pattern, 40))
-        values = rhythm(np.rint(seconds * FS).astype(int), FS)
-        pre = values[len(pattern) :, RHYTHM.index("pre_rr")]
+        values = rhythm(np.rint(seconds * FS).astype(int), FS, "usual")
+        pre = values[len(pattern) :, RHYTHMS["usual"].index("pre_rr")]
         expected = np.log(np.tile(pattern, 39) / np.float64(0.8))
         assert pre == pytest.approx(expected, abs=0.01)
 
 
-def test_rhythm_is_the_same_at_any_heart_rate_and_sampling_rate() -> None:
+@AGAINST
+def test_rhythm_is_the_same_at_any_heart_rate_and_sampling_rate(against: str) -> None:
     rng = np.random.default_rng(3)
     seconds = np.cumsum(rng.uniform(0.6, 1.0, 200))
-    one = rhythm(np.rint(seconds * 1000).astype(int), 1000.0)
-    faster = rhythm(np.rint(seconds * 500).astype(int), 1000.0)
+    one = rhythm(np.rint(seconds * 1000).astype(int), 1000.0, against)
+    faster = rhythm(np.rint(seconds * 500).astype(int), 1000.0, against)
     assert np.abs(one - faster).max() < 0.01
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_rhythm_of_few_beats(count: int) -> None:
-    values = rhythm(regular(count), FS)
-    assert values.shape == (count, len(RHYTHM))
+    values = rhythm(regular(count), FS, "usual")
+    assert values.shape == (count, len(RHYTHMS["usual"]))
     assert values[:, IRREGULAR] == pytest.approx(-0.5)
     assert np.delete(values, IRREGULAR, axis=1) == pytest.approx(0, abs=0.01)
 
 
-def test_rhythm_of_no_and_of_one_beat() -> None:
-    assert rhythm(np.array([], int), FS).shape == (0, len(RHYTHM))
-    assert np.isfinite(rhythm(np.array([100]), FS)).all()
+@AGAINST
+def test_rhythm_of_no_and_of_one_beat(against: str) -> None:
+    assert rhythm(np.array([], int), FS, against).shape == (0, len(RHYTHMS[against]))
+    assert np.isfinite(rhythm(np.array([100]), FS, against)).all()

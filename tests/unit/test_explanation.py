@@ -34,7 +34,7 @@ from tests.support.tiny_model import CLASSES, SPEC, random_images, write_tiny_mo
 
 pytestmark = pytest.mark.unit
 
-COMPOSITE = CompositeSpec(representation="composite", panel_height=16, width=32, strip_height=2)
+COMPOSITE = CompositeSpec(representation="composite", panel_height=16, width=30, strip_height=2)
 
 
 @pytest.fixture(scope="module")

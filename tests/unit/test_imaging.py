@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ecgbeats.beats import RHYTHM
+from ecgbeats.beats import RHYTHMS, rhythm
 from ecgbeats.imaging.render import render
 from ecgbeats.imaging.spec import CompositeSpec, Spec, WaveformSpec, spec_from_json
 from tests.support.recordings import FS, bumps, recording, regular
 
 pytestmark = pytest.mark.unit
+
+RHYTHM = RHYTHMS["mean"]
 
 WAVEFORM = WaveformSpec(representation="waveform")
 COMPOSITE = CompositeSpec(representation="composite")
@@ -122,6 +124,20 @@ def test_panels_of_two_leads_lie_lead_by_lead() -> None:
     single = render(recording(first), samples, spec)
     assert (single[:, height : 2 * height] == 128).all()
     np.testing.assert_array_equal(single[:, :height], both[:, :height])
+
+
+def test_a_strip_shows_the_rhythm_that_its_spec_names() -> None:
+    samples = regular(60)
+    samples[20] -= round(0.2 * FS)
+    signal = bumps(samples, int(samples[-1] + FS))
+    for against, names in RHYTHMS.items():
+        spec = COMPOSITE.model_copy(update={"rhythm": against})
+        strip = render(recording(signal), samples, spec)[:, -1]
+        block = spec.width // len(names)
+        values = np.clip(rhythm(samples, FS, against) / 0.8, -1, 1)
+        drawn = strip[:, block // 2 :: block][:, : len(names)].astype(float)
+        np.testing.assert_allclose((drawn - 128) / 127, values, atol=0.5 / 127 + 1e-6)
+    assert COMPOSITE.model_copy(update={"rhythm": "usual"}).spec_id != COMPOSITE.spec_id
 
 
 def test_strip_shows_that_a_beat_is_early() -> None:

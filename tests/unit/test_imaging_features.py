@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from ecgbeats.beats import RHYTHM, rhythm
+from ecgbeats.beats import RHYTHMS, rhythm
 from ecgbeats.imaging.features import feature_names, feature_values
 from ecgbeats.imaging.png import decode_image, encode_png
 from ecgbeats.imaging.render import render
@@ -16,6 +16,8 @@ from ecgbeats.imaging.store import BeatImages, render_dataset
 from tests.support.recordings import AAMI5, FS, bumps, recording, regular, write_dataset
 
 pytestmark = pytest.mark.unit
+
+RHYTHM = RHYTHMS["mean"]
 
 SPEC = FeaturesSpec(representation="features")
 TWO = FeaturesSpec(representation="features", leads=2)
