@@ -4,7 +4,7 @@ What an image shows decides what an operation does to it (`ecgbeats.imaging.spec
 are moved as pictures are, white coming in. Of time-frequency images each panel is altered by
 itself, and operations on time and amplitude are what they would be to the signal: a beat
 stretched by a factor moves along the columns and, as scales are logarithmic, along the rows.
-The rhythm strip is no picture; only `rhythm_jitter` touches it.
+The rhythm strip is no picture; only `rhythm_jitter` touches it here, and `ecgbeats.contexts`.
 
 All is drawn from the generator given, so that a batch is the same whenever it is made.
 """
@@ -127,7 +127,7 @@ class Augmentation:
     @classmethod
     def of(cls, params: AugmentParams, spec: Spec, classes: Sequence[str]) -> Augmentation | None:
         """The augmentation that `params` ask for; None where all is off."""
-        return cls(params, spec, classes) if params.any else None
+        return cls(params, spec, classes) if params.any_on_pixels else None
 
     def copies(self, labels: np.ndarray) -> np.ndarray:
         """How often each beat is shown in an epoch, by its label, int (n,)."""

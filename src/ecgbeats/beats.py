@@ -24,26 +24,34 @@ _PEAK_S = 0.02
 # Names of the columns of `rhythm`, by what intervals are compared with.
 RHYTHMS = {
     "mean": ("pre_rr", "post_rr", "pre_rr_local", "pre_rr_step", "local_rr", "rr_spread"),
-    "usual": (
-        "pre_rr",
-        "post_rr",
+    "quantiles": (
+        "pre_rr_20",
+        "pre_rr_60",
+        "pre_rr_90",
+        "post_rr_20",
+        "post_rr_60",
+        "post_rr_90",
+        "local_rr",
         "pre_rr_local",
         "pre_rr_step",
-        "local_rr",
         "irregular_5",
         "irregular_10",
         "irregular_20",
     ),
 }
+# Percentiles of a recording's RR intervals that "quantiles" compares with. Ectopic beats come
+# early: the 60th is sinus rhythm's interval where they are few, and not a pause's in bigeminy;
+# where they are many, sinus rhythm shows in the longest, and a fast rhythm in the shortest.
+# Chosen on DS1, on whole records, on cuts of two minutes and on records thinned out until most
+# beats are supraventricular.
+PERCENTILES = (20, 60, 90)
+# Which percentile a value is relative to, by column; the others hang on none.
+RELATIVE_TO = {20: (0, 3), 60: (1, 4, 6), 90: (2, 5)}
 _LOCAL_BEATS = 10
 # Spread of RR intervals that is drawn as middle grey. Measured, 10th to 90th percentile: 0.02
 # to 0.10 in sinus rhythm (MIT-BIH 101, 112, 122), 0.43 to 0.74 in atrial fibrillation (203),
 # where an early beat says little.
 _TYPICAL_SPREAD = 0.1
-# The recording's usual RR is this percentile of all. Ectopic beats come early, so that the
-# intervals of the sinus rhythm are among the longer ones; a higher one would be that of pauses,
-# as this one is in bigeminy. Chosen on DS1, on whole records and on cuts of two minutes.
-_USUAL_PERCENTILE = 60
 # How irregular the rhythm is: of so many on either side, how many steps from one ln RR
 # to the next are larger than these; softly, so that no step lies on an edge.
 _AROUND_STEPS = 29
@@ -184,38 +192,41 @@ def rhythm(samples: np.ndarray, fs: float, against: str = "mean") -> np.ndarray:
         Positions of all beats of the recording, increasing.
     fs : float
         Their sampling frequency in Hz.
-    against : {"mean", "usual"}
-        The recording's own RR: the mean of all, or their 60th percentile.
+    against : {"mean", "quantiles"}
+        What intervals are compared with: the mean of the recording's RR intervals, or their
+        20th, 60th and 90th percentiles.
 
     Returns
     -------
     ndarray of float32, shape (n, len(RHYTHMS[against]))
-        ln of: RR before / the recording's own RR; RR after / the same; RR before / mean of the
-        ten RR before it; RR before / the RR before that; mean of the last ten RR / the
-        recording's own. Last, how irregular the rhythm is around the beat. With "mean": 0.4 ln
+        With "mean", ln of: RR before / mean; RR after / mean; RR before / mean of the ten RR
+        before it; RR before / the RR before that; mean of the last ten RR / mean; and 0.4 ln
         of the range from the 20th to the 80th percentile of ln RR over ten beats on either
-        side, by 0.1. With "usual", for 5, 10 and 20 %: the share of steps between successive
-        ln RR that are larger, less a half, over 29 steps on either side of the three that
-        this beat makes. The recording's own RR and the RR after the beat need the recording
-        and beat positions, not labels.
+        side, by 0.1. With "quantiles", ln of: RR before / each percentile; RR after / each;
+        mean of the last ten RR / 60th percentile; RR before / mean of the ten RR before it;
+        RR before / the RR before that; and, for 5, 10 and 20 %, the share of steps between
+        successive ln RR that are larger, less a half, over 29 steps on either side of the
+        three that this beat makes. The recording's own intervals and the RR after the beat
+        need the recording and beat positions, not labels.
     """
     before, after = rr_intervals(samples, fs)
     if not len(before):
         return np.zeros((0, len(RHYTHMS[against])), np.float32)
-    if against == "mean":
-        own = float(np.mean(before))
-        irregular = _spread(before)[:, None]
-    else:
-        own = float(np.percentile(before, _USUAL_PERCENTILE))
-        irregular = _irregular(before) - 0.5
+    mean = float(np.mean(before))
     total = np.concatenate([[0.0], np.cumsum(before)])
     index = np.arange(len(before))
     first = np.maximum(index - _LOCAL_BEATS, 0)
-    count = np.maximum(index - first, 1)
-    local = np.where(index > 0, (total[index] - total[first]) / count, own)
+    local = (total[index] - total[first]) / np.maximum(index - first, 1)
     previous = np.concatenate([[before[0]], before[:-1]])
-    ratios = [before / own, after / own, before / local, before / previous, local / own]
-    return np.column_stack([*np.log(ratios), irregular]).astype(np.float32)
+    if against == "mean":
+        local[0] = mean
+        ratios = [before / mean, after / mean, before / local, before / previous, local / mean]
+        return np.column_stack([*np.log(ratios), _spread(before)]).astype(np.float32)
+    low, usual, high = np.percentile(before, PERCENTILES)
+    local[0] = usual
+    ratios = [before / low, before / usual, before / high, after / low, after / usual, after / high]
+    ratios += [local / usual, before / local, before / previous]
+    return np.column_stack([*np.log(ratios), _irregular(before) - 0.5]).astype(np.float32)
 
 
 def _spread(rr: np.ndarray) -> np.ndarray:

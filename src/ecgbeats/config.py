@@ -194,6 +194,26 @@ class NineCrop(Section):
     copies: int = Field(default=1, ge=1, le=100)
 
 
+class RhythmContexts(Section):
+    """Rhythm strips as in other recordings (`ecgbeats.contexts`)."""
+
+    # Of a beat being compared with another context than its whole recording.
+    probability: float = Field(default=0.75, gt=0, le=1)
+    # Parts of so many minutes.
+    cut_minutes: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    # The recording as if these shares of its beats were of this class.
+    ectopic: str | None = None
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _some_context(self) -> RhythmContexts:
+        if (self.ectopic is None) != (not self.shares):
+            raise ValueError("ectopic and shares: give both or none")
+        if not self.cut_minutes and not self.shares:
+            raise ValueError("expected cut_minutes, or ectopic and shares")
+        return self
+
+
 class AugmentParams(Section):
     """Random changes to training images (`ecgbeats.augmentation`); all off by default.
 
@@ -229,11 +249,17 @@ class AugmentParams(Section):
     # Standard deviation of noise on each block of the rhythm strip, in grey levels (16 are
     # a tenth of ln RR ratio).
     rhythm_jitter: float = Field(default=0.0, ge=0, le=128)
+    rhythm_contexts: RhythmContexts | None = None
 
     @property
     def any(self) -> bool:
         """Whether anything is on."""
-        off = type(self)(probability=self.probability)
+        return self.any_on_pixels or self.rhythm_contexts is not None
+
+    @property
+    def any_on_pixels(self) -> bool:
+        """Whether anything is on that needs nothing but the image."""
+        off = type(self)(probability=self.probability, rhythm_contexts=self.rhythm_contexts)
         return self != off
 
 

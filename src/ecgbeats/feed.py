@@ -6,10 +6,11 @@ import keras
 import numpy as np
 
 from ecgbeats.augmentation import Augmentation
+from ecgbeats.contexts import Contexts
 from ecgbeats.imaging.store import BeatImages
 
-# Sets the chance of augmentation apart from that of the order.
-_AUGMENT = 1
+# Set the chance of augmentation and of contexts apart from that of the order.
+_AUGMENT, _CONTEXT = 1, 2
 
 
 class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type information
@@ -26,6 +27,8 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
         Weight of a beat by its class.
     augmentation : Augmentation, optional
         What is done to the images, drawn from seed, epoch and batch.
+    contexts : Contexts, optional
+        What the rhythm is compared with, drawn in the same way; before `augmentation`.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
         batch: int,
         seed: int,
         augmentation: Augmentation | None = None,
+        contexts: Contexts | None = None,
     ) -> None:
         super().__init__()
         if augmentation is not None:
             index = np.repeat(index, augmentation.copies(labels[index]))
         self._images, self._labels, self._index, self._weight = images, labels, index, weight
-        self._batch, self._seed, self._augmentation = batch, seed, augmentation
+        self._batch, self._seed = batch, seed
+        self._augmentation, self._contexts = augmentation, contexts
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
@@ -58,6 +63,9 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
         part = self._order[i * self._batch : (i + 1) * self._batch]
         labels = self._labels[part]
         images = self._images.take(part)
+        if self._contexts is not None:
+            rng = np.random.default_rng([self._seed, self._epoch, i, _CONTEXT])
+            images = self._contexts(images, part, rng)
         if self._augmentation is not None:
             rng = np.random.default_rng([self._seed, self._epoch, i, _AUGMENT])
             images = self._augmentation(images, labels, rng)

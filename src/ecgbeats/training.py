@@ -179,7 +179,7 @@ def _fingerprint(
 def _code() -> str:
     """Hash of the code that decides what a training gives; a checkpoint of other code is void."""
     here = Path(__file__).parent
-    own = [here / f"{name}.py" for name in ("training", "feed", "augmentation")]
+    own = [here / f"{name}.py" for name in ("training", "feed", "augmentation", "contexts")]
     own += sorted((here / "models").glob("*.py"))
     return sha256_text("".join(sha256_file(path) for path in own))
 
@@ -196,11 +196,14 @@ def _fit(
     """Run one phase to its end, from wherever its checkpoint is; return its model."""
     keras = _keras()
     from ecgbeats.augmentation import Augmentation
+    from ecgbeats.contexts import Contexts
     from ecgbeats.feed import Feed
 
     sides = (TRAIN,) if phase == "select" else (TRAIN, VALIDATION)
     index = task.index(*sides)
     weight = class_weights(task.labels[index], len(task.classes), params.class_balance)
+    spec = task.images.spec
+    known = np.where(np.isin(task.side, sides), task.labels, -1)
     feed = Feed(
         task.images,
         task.labels,
@@ -208,7 +211,8 @@ def _fit(
         weight,
         batch=params.batch,
         seed=params.seed,
-        augmentation=Augmentation.of(params.augment, task.images.spec, task.classes),
+        augmentation=Augmentation.of(params.augment, spec, task.classes),
+        contexts=Contexts.of(params.augment, spec, task.images.beats, known, task.classes),
     )
     done = state.rows(phase)
     if done:

@@ -61,7 +61,7 @@ def tiny_params() -> dict[str, Any]:
                     "panel_height": 16,
                     "width": 32,
                     "strip_height": 4,
-                    "rhythm": "usual",
+                    "rhythm": "quantiles",
                 },
                 "model": {
                     "name": "compact",

@@ -134,14 +134,14 @@ def test_an_irregular_rhythm_shows_in_the_spread() -> None:
     assert rhythm(samples, FS)[:, spread].max() < -0.5
 
 
-IRREGULAR = [RHYTHMS["usual"].index(f"irregular_{percent}") for percent in (5, 10, 20)]
+IRREGULAR = [RHYTHMS["quantiles"].index(f"irregular_{percent}") for percent in (5, 10, 20)]
 
 
 def test_an_irregular_rhythm_shows_around_every_beat() -> None:
     rng = np.random.default_rng(5)
     for variation, low, high in ((0.02, 0.0, 0.3), (0.4, 0.5, 1.0)):
         seconds = np.cumsum(0.8 * np.exp(rng.normal(0, variation, 200)))
-        share = rhythm(np.rint(seconds * FS).astype(int), FS, "usual")[:, IRREGULAR] + 0.5
+        share = rhythm(np.rint(seconds * FS).astype(int), FS, "quantiles")[:, IRREGULAR] + 0.5
         assert ((low <= share) & (share <= high)).mean() > 0.95
         # In the order of their names, smaller steps first.
         assert (np.diff(share, axis=1) < 0).all()
@@ -151,7 +151,7 @@ def test_an_irregular_rhythm_shows_around_every_beat() -> None:
 def test_a_beat_does_not_make_its_own_rhythm_irregular(early: int) -> None:
     samples = regular(80)
     samples[early] -= round(0.4 * 0.8 * FS)
-    share = rhythm(samples, FS, "usual")[:, IRREGULAR] + 0.5
+    share = rhythm(samples, FS, "quantiles")[:, IRREGULAR] + 0.5
     assert share[early].max() == pytest.approx(0, abs=1e-6)
     near = early + 10 if early < 60 else early - 10
     # Its three steps (early, late, back) are among 58 and fewer of each beat near it.
@@ -161,15 +161,15 @@ def test_a_beat_does_not_make_its_own_rhythm_irregular(early: int) -> None:
 def test_bigeminy_is_as_irregular_as_fibrillation() -> None:
     # What the values do not tell apart: steps are large in both.
     seconds = np.cumsum(np.tile([0.5, 1.1], 60))
-    share = rhythm(np.rint(seconds * FS).astype(int), FS, "usual")[20:-20, IRREGULAR] + 0.5
+    share = rhythm(np.rint(seconds * FS).astype(int), FS, "quantiles")[20:-20, IRREGULAR] + 0.5
     assert share.min() > 0.9
 
 
 def test_the_usual_interval_is_not_shortened_by_many_early_beats() -> None:
     for pattern in ([0.8, 0.8, 0.5, 1.1], [0.8, 0.5, 0.5, 0.8, 0.8]):
         seconds = np.cumsum(np.tile(pattern, 40))
-        values = rhythm(np.rint(seconds * FS).astype(int), FS, "usual")
-        pre = values[len(pattern) :, RHYTHMS["usual"].index("pre_rr")]
+        values = rhythm(np.rint(seconds * FS).astype(int), FS, "quantiles")
+        pre = values[len(pattern) :, RHYTHMS["quantiles"].index("pre_rr_60")]
         expected = np.log(np.tile(pattern, 39) / np.float64(0.8))
         assert pre == pytest.approx(expected, abs=0.01)
 
@@ -185,8 +185,8 @@ def test_rhythm_is_the_same_at_any_heart_rate_and_sampling_rate(against: str) ->
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_rhythm_of_few_beats(count: int) -> None:
-    values = rhythm(regular(count), FS, "usual")
-    assert values.shape == (count, len(RHYTHMS["usual"]))
+    values = rhythm(regular(count), FS, "quantiles")
+    assert values.shape == (count, len(RHYTHMS["quantiles"]))
     assert values[:, IRREGULAR] == pytest.approx(-0.5)
     assert np.delete(values, IRREGULAR, axis=1) == pytest.approx(0, abs=0.01)
 

@@ -137,7 +137,7 @@ def test_a_strip_shows_the_rhythm_that_its_spec_names() -> None:
         values = np.clip(rhythm(samples, FS, against) / 0.8, -1, 1)
         drawn = strip[:, block // 2 :: block][:, : len(names)].astype(float)
         np.testing.assert_allclose((drawn - 128) / 127, values, atol=0.5 / 127 + 1e-6)
-    assert COMPOSITE.model_copy(update={"rhythm": "usual"}).spec_id != COMPOSITE.spec_id
+    assert COMPOSITE.model_copy(update={"rhythm": "quantiles"}).spec_id != COMPOSITE.spec_id
 
 
 def test_strip_shows_that_a_beat_is_early() -> None:

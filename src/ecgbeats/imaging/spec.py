@@ -105,8 +105,8 @@ class _PanelsSpec(_LeadsSpec):
     panel_height: int = Field(default=32, ge=8, le=256)
     width: int = Field(default=64, ge=16, le=512)
     strip_height: int = Field(default=8, ge=0, le=64)
-    # What the strip shows: `ecgbeats.beats.rhythm` against the recording's mean or usual RR.
-    rhythm: Literal["mean", "usual"] = "mean"
+    # What the strip shows: `ecgbeats.beats.rhythm` against the recording's mean RR or quantiles.
+    rhythm: Literal["mean", "quantiles"] = "mean"
     before_ms: float = Field(default=250.0, gt=0, le=3000)
     after_ms: float = Field(default=306.0, gt=0, le=3000)
 
