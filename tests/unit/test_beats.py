@@ -3,6 +3,7 @@ import pytest
 from scipy.ndimage import median_filter
 
 from ecgbeats.beats import (
+    PERCENTILES,
     RHYTHMS,
     at_rate,
     baseline,
@@ -115,8 +116,12 @@ def test_a_premature_beat_shows_in_the_rhythm(against: str) -> None:
     values = rhythm(samples, FS, against)
     assert values.shape == (40, len(RHYTHMS[against]))
     early = dict(zip(RHYTHMS[against], values[20], strict=True))
-    assert early["pre_rr"] == pytest.approx(np.log(0.6), abs=0.01)
-    assert early["post_rr"] == pytest.approx(np.log(1.4), abs=0.01)
+    for name in ("pre_rr", "post_rr"):
+        factor = 0.6 if name == "pre_rr" else 1.4
+        # In an even rhythm all quantiles are the same.
+        compared = [early[key] for key in early if key in (name, f"{name}_20", f"{name}_90")]
+        assert compared == pytest.approx([np.log(factor)] * len(compared), abs=0.01)
+        assert compared
     assert early["pre_rr_local"] == pytest.approx(np.log(0.6), abs=0.01)
     assert np.abs(values[5, :5]).max() < 0.01
 
@@ -165,13 +170,23 @@ def test_bigeminy_is_as_irregular_as_fibrillation() -> None:
     assert share.min() > 0.9
 
 
-def test_the_usual_interval_is_not_shortened_by_many_early_beats() -> None:
+def test_the_60th_percentile_is_not_shortened_by_many_early_beats() -> None:
     for pattern in ([0.8, 0.8, 0.5, 1.1], [0.8, 0.5, 0.5, 0.8, 0.8]):
         seconds = np.cumsum(np.tile(pattern, 40))
         values = rhythm(np.rint(seconds * FS).astype(int), FS, "quantiles")
         pre = values[len(pattern) :, RHYTHMS["quantiles"].index("pre_rr_60")]
         expected = np.log(np.tile(pattern, 39) / np.float64(0.8))
         assert pre == pytest.approx(expected, abs=0.01)
+
+
+def test_where_most_beats_are_early_the_longest_intervals_still_tell_so() -> None:
+    seconds = np.cumsum(np.tile([0.5] * 7 + [0.9] * 3, 20))
+    values = rhythm(np.rint(seconds * FS).astype(int), FS, "quantiles")
+    told = {
+        q: np.median(values[10:, RHYTHMS["quantiles"].index(f"pre_rr_{q}")].reshape(-1, 10)[:, 1])
+        for q in PERCENTILES
+    }
+    assert told == pytest.approx({20: 0, 60: 0, 90: np.log(0.5 / 0.9)}, abs=0.01)
 
 
 @AGAINST
