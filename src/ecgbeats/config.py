@@ -279,6 +279,9 @@ class TrainParams(Section):
     patience: int = Field(ge=1)
     # After stopping, train anew on all training patients for the best number of epochs.
     refit: bool = False
+    # Networks trained apart, from other starts and in other orders, whose mean is the answer
+    # (Lakshminarayanan, Pritzel and Blundell 2017).
+    members: int = Field(default=1, ge=1, le=20)
     # Fitted on the validation side's answers; the exported network has it built in.
     calibrate: Literal["temperature", "none"] = "temperature"
     augment: AugmentParams = AugmentParams()

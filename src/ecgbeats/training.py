@@ -41,7 +41,7 @@ from ecgbeats.files import (
 )
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.inference import CARD, HISTORY, KERAS, ONNX, Classifier
-from ecgbeats.models import build_estimator, build_model, is_estimator
+from ecgbeats.models import build_estimator, build_model, is_estimator, together
 from ecgbeats.progress import say
 from ecgbeats.split import TRAIN, VALIDATION
 
@@ -72,12 +72,13 @@ class Task:
 
 @dataclass
 class _Progress:
-    """What a checkpoint knows; `history` has one row an epoch over both phases."""
+    """What a checkpoint knows; `history` has one row an epoch over all phases."""
 
     fingerprint: str
     history: list[dict[str, Any]] = field(default_factory=list)
-    checkpoint: str | None = None
-    best: str | None = None
+    # By phase: the file of its last epoch, and of its best one.
+    last: dict[str, str] = field(default_factory=dict)
+    best: dict[str, str] = field(default_factory=dict)
 
     def rows(self, phase: str) -> list[dict[str, Any]]:
         return [row for row in self.history if row["phase"] == phase]
@@ -142,17 +143,45 @@ def train(
     engine = {"keras": [keras.__version__, keras.backend.backend()]}
     fingerprint = _fingerprint(task, model_params, params, engine)
     state = _resume(checkpoints, fingerprint)
-    model = _fit(task, model_params, params, "select", params.epochs, state, checkpoints)
-    selected = state.rows("select")
-    best = _best(selected, params.min_epochs)
-    assert best is not None
-    if params.refit:
-        say(f"train: refit on all training patients for {best + 1} epochs")
-        model = _fit(task, model_params, params, "refit", best + 1, state, checkpoints)
-    calibration = _calibrate(task, params, checkpoints / str(state.best))
-    card = _export(task, model, model_params, state, selected[best], calibration, answer, out)
+    models = [
+        _member(task, model_params, params, k, state, checkpoints) for k in range(params.members)
+    ]
+    calibration = _calibrate(task, params, state, checkpoints)
+    card = _export(task, models, model_params, params, state, calibration, answer, out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return card
+
+
+def _phases(member: int) -> tuple[str, str]:
+    """What the two phases of a member, from 0, are called."""
+    return ("select", "refit") if not member else (f"select-{member + 1}", f"refit-{member + 1}")
+
+
+def _member(
+    task: Task,
+    model_params: ModelParams,
+    params: TrainParams,
+    member: int,
+    state: _Progress,
+    checkpoints: Path,
+) -> keras.Model:
+    """Select and, where it is asked for, refit one network; the first has the seed itself."""
+    if member:
+        seed = int(np.random.SeedSequence([params.seed, member]).generate_state(1)[0])
+        params = params.model_copy(update={"seed": seed})
+    select, refit = _phases(member)
+    model = _fit(task, model_params, params, select, params.epochs, state, checkpoints)
+    if params.refit:
+        best = _best_row(state, select, params)["epoch"]
+        say(f"train: {refit} on all training patients for {best} epochs")
+        model = _fit(task, model_params, params, refit, best, state, checkpoints)
+    return model
+
+
+def _best_row(state: _Progress, phase: str, params: TrainParams) -> dict[str, Any]:
+    best = _best(state.rows(phase), params.min_epochs)
+    assert best is not None
+    return state.rows(phase)[best]
 
 
 def _fingerprint(
@@ -199,7 +228,8 @@ def _fit(
     from ecgbeats.contexts import Contexts
     from ecgbeats.feed import Feed
 
-    sides = (TRAIN,) if phase == "select" else (TRAIN, VALIDATION)
+    selects = phase.startswith("select")
+    sides = (TRAIN,) if selects else (TRAIN, VALIDATION)
     index = task.index(*sides)
     weight = class_weights(task.labels[index], len(task.classes), params.class_balance)
     spec = task.images.spec
@@ -216,7 +246,7 @@ def _fit(
     )
     done = state.rows(phase)
     if done:
-        model = keras.saving.load_model(checkpoints / str(state.checkpoint))
+        model = keras.saving.load_model(checkpoints / state.last[phase])
     else:
         keras.utils.set_random_seed(params.seed)
         model = build_model(
@@ -229,7 +259,7 @@ def _fit(
         )
     began = time.monotonic()
     for epoch in range(len(done), epochs):
-        if phase == "select" and _out_of_patience(state.rows(phase), params):
+        if selects and _out_of_patience(state.rows(phase), params):
             break
         _reseed(model, params.seed, epoch)
         feed.start_epoch(epoch)
@@ -242,7 +272,7 @@ def _fit(
             "loss": round(float(fitted.history["loss"][0]), 6),
             "accuracy": round(float(fitted.history["accuracy"][0]), 6),
         }
-        if phase == "select":
+        if selects:
             row |= _validate(task, model)
         state.history.append(row)
         _save(model, state, checkpoints, phase, epoch, params.min_epochs)
@@ -250,8 +280,8 @@ def _fit(
         figures = ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
         still = f"at most {left:.0f} s left in this phase"
         say(f"train: {phase}, epoch {epoch + 1}/{epochs}: {figures}; {still}")
-    if phase == "select" and not params.refit:
-        model = keras.saving.load_model(checkpoints / str(state.best))
+    if selects and not params.refit:
+        model = keras.saving.load_model(checkpoints / state.best[phase])
     return model
 
 
@@ -344,28 +374,32 @@ def _save(
     name = f"{phase}-{epoch + 1:03d}.keras"
     with written_aside(checkpoints / name) as aside:
         model.save(aside)
-    state.checkpoint = name
+    state.last[phase] = name
     rows = state.rows(phase)
-    if phase == "select" and _best(rows, min_epochs) == len(rows) - 1:
-        state.best = name
+    if phase.startswith("select") and _best(rows, min_epochs) == len(rows) - 1:
+        state.best[phase] = name
     write_json(checkpoints / _STATE, vars(state))
     write_text(checkpoints / HISTORY, pd.DataFrame(state.history).to_csv(index=False))
     for path in checkpoints.glob("*.keras"):
-        if path.name not in (state.checkpoint, state.best):
+        if path.name not in {*state.last.values(), *state.best.values()}:
             path.unlink()
 
 
-def _calibrate(task: Task, params: TrainParams, selected: Path) -> dict[str, Any] | None:
-    """Temperature of the selected network, by validation patients, whom it was not trained on.
+def _calibrate(
+    task: Task, params: TrainParams, state: _Progress, checkpoints: Path
+) -> dict[str, Any] | None:
+    """Temperature of the selected networks' mean, by patients whom they were not trained on.
 
-    A refitted network has been trained on them too, so it takes over the temperature of
-    the selected one, of which it is a repetition on more patients.
+    A refitted network has been trained on the validation patients too, so it takes over the
+    temperature of the selected one, of which it is a repetition on more patients.
     """
     if params.calibrate == "none":
         return None
     index = task.index(VALIDATION)
-    before = _predict(task, _keras().saving.load_model(selected), index)
-    return _calibration(task.labels[index], before)
+    phases = [_phases(member)[0] for member in range(params.members)]
+    load = _keras().saving.load_model
+    answers = [_predict(task, load(checkpoints / state.best[phase]), index) for phase in phases]
+    return _calibration(task.labels[index], np.mean(answers, axis=0))
 
 
 def _calibration(labels: np.ndarray, before: np.ndarray) -> dict[str, Any]:
@@ -387,23 +421,29 @@ def _calibration(labels: np.ndarray, before: np.ndarray) -> dict[str, Any]:
 
 def _export(
     task: Task,
-    model: keras.Model,
+    models: Sequence[keras.Model],
     model_params: ModelParams,
+    params: TrainParams,
     state: _Progress,
-    best: dict[str, Any],
     calibration: dict[str, Any] | None,
     answer: AnswerParams,
     out: Path,
 ) -> dict[str, Any]:
     keras = _keras()
     spec = task.images.spec
+    # Of members the first stands for all in what one number is asked for.
+    rows = [_best_row(state, _phases(member)[0], params) for member in range(params.members)]
     with folder_written_aside(out) as aside:
         # Built anew, without optimizer: what is kept is the network, and the names that
         # Keras counts up with each model of a process are the same in each export.
         keras.backend.clear_session()
-        kept = build_model(model_params.name, spec, task.classes, **model_params.options)
-        kept.set_weights(model.get_weights())
-        _reseed(kept, 0, 0)
+        apart = []
+        for model in models:
+            network = build_model(model_params.name, spec, task.classes, **model_params.options)
+            network.set_weights(model.get_weights())
+            _reseed(network, 0, 0)
+            apart.append(network)
+        kept = apart[0] if len(apart) == 1 else together(apart)
         if calibration is not None:
             kept = with_temperature(kept, calibration["temperature"])
         save_keras(kept, aside / KERAS)
@@ -416,8 +456,9 @@ def _export(
                 "fingerprint": state.fingerprint,
                 "keras": keras.__version__,
                 "backend": keras.backend.backend(),
-                "best_epoch": best["epoch"],
-                "validation_macro_f1": best["validation_macro_f1"],
+                "best_epoch": rows[0]["epoch"],
+                "validation_macro_f1": rows[0]["validation_macro_f1"],
+                **({"members": _members(rows)} if len(rows) > 1 else {}),
                 "epochs_run": len(state.history),
                 "beats": {side: len(task.index(side)) for side in (TRAIN, VALIDATION)},
                 "calibration": calibration,
@@ -427,6 +468,11 @@ def _export(
         write_text(aside / HISTORY, pd.DataFrame(state.history).to_csv(index=False))
         _check_onnx(task, kept, aside)
     return card
+
+
+def _members(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the card says of each member: its best row."""
+    return [{key: row[key] for key in ("epoch", "validation_macro_f1")} for row in rows]
 
 
 def _described(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ecgbeats import training
@@ -89,14 +90,22 @@ def test_images_of_another_shape_are_refused(trained: Path) -> None:
         Classifier.load(trained).predict(np.zeros((1, 5, 5), np.uint8))
 
 
-@pytest.mark.parametrize("refit", [False, True], ids=["selected", "refit"])
+@pytest.mark.parametrize(
+    ("changes", "deaths"),
+    [({}, (1, 2)), ({"refit": True}, (1, 2)), ({"refit": True, "members": 2, "epochs": 1}, (2, 1))],
+    ids=["selected", "refit", "members"],
+)
 def test_same_seed_same_bytes_and_a_killed_training_resumes_to_them(
-    task: training.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refit: bool
+    task: training.Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    deaths: tuple[int, int],
 ) -> None:
-    params = PARAMS.model_copy(update={"refit": refit})
+    params = PARAMS.model_copy(update=changes)
     fit(task, tmp_path / "whole", params)
     save = training._save
-    for die_after in (1, 2):
+    for die_after in deaths:
         calls = 0
 
         def dying(*args: Any, die_after: int = die_after) -> None:
@@ -113,6 +122,27 @@ def test_same_seed_same_bytes_and_a_killed_training_resumes_to_them(
     monkeypatch.setattr(training, "_save", save)
     fit(task, tmp_path / "parts", params)
     assert sha256_tree(tmp_path / "parts" / "model") == sha256_tree(tmp_path / "whole" / "model")
+
+
+def test_members_are_trained_apart_and_answer_their_mean(
+    task: training.Task, tmp_path: Path
+) -> None:
+    images = task.images.take(task.index(TEST))
+    asked = PARAMS.model_copy(update={"epochs": 1, "calibrate": "none", "members": 2})
+    card = fit(task, tmp_path / "both", asked)
+    both = Classifier.load(tmp_path / "both" / "model").predict(images)
+    second = int(np.random.SeedSequence([asked.seed, 1]).generate_state(1)[0])
+    alone = []
+    for seed in (asked.seed, second):
+        params = asked.model_copy(update={"members": 1, "seed": seed})
+        one = fit(task, tmp_path / str(seed), params)
+        alone.append(Classifier.load(tmp_path / str(seed) / "model").predict(images))
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+    assert np.abs(both - np.mean(alone, axis=0)).max() < 1e-5
+    assert card["parameters"] == 2 * one["parameters"]
+    assert [row["epoch"] for row in card["training"]["members"]] == [1, 1]
+    phases = pd.read_csv(tmp_path / "both" / "model" / "history.csv")["phase"]
+    assert phases.tolist() == ["select", "select-2"]
 
 
 def test_the_temperature_of_the_selected_epoch_is_in_the_exported_network(

@@ -122,6 +122,13 @@ def build_model(name: str, spec: Spec, classes: int | Sequence[str], **options: 
         raise ConfigError(f"model.options of {name}: {error}") from error
 
 
+def together(members: Sequence[keras.Model]) -> keras.Model:
+    """One network that answers the mean of what `members`, of one kind, answer."""
+    from ecgbeats.models.parts import together as joined
+
+    return joined(members)
+
+
 def _positions(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """`options`, where classes are named by position."""
     found = dict(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import layers
@@ -38,6 +39,16 @@ def answer(image: keras.KerasTensor, x: keras.KerasTensor, name: str) -> keras.M
     """The network from `image` to the softmax over the channels of `x`, one pixel."""
     logits = layers.GlobalAveragePooling2D(name="flat")(x)
     return keras.Model(image, layers.Softmax(name="label")(logits), name=name)
+
+
+def together(members: Sequence[keras.Model]) -> keras.Model:
+    """One network that answers the mean of what `members` answer."""
+    image = keras.Input(members[0].input_shape[1:], name="image")
+    answers = [
+        keras.Model(member.input, member.output, name=f"member{k}")(image)
+        for k, member in enumerate(members, start=1)
+    ]
+    return keras.Model(image, layers.Average(name="mean")(answers), name=members[0].name)
 
 
 def panels(plane: keras.KerasTensor, spec: Spec) -> keras.KerasTensor:
