@@ -273,6 +273,9 @@ class TrainParams(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     # Weight of a class is (1 / its share) ** class_balance: 0 none, 1 full.
     class_balance: float = Field(default=0.0, ge=0, le=1)
+    # Share of a class's beats that an epoch shows, drawn anew each time; they weigh as much more.
+    # Where most beats are normal, most of the time goes into telling again what is known.
+    epoch_share: Mapping[str, Annotated[float, Field(gt=0, le=1)]] = {}
     # No earlier epoch counts as the best: at a high learning rate a good score is chance.
     min_epochs: int = Field(default=1, ge=1)
     # Epochs without a better score on the validation side before training stops.

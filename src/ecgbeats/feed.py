@@ -25,6 +25,9 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
         The beats to train on.
     weight : ndarray of float32, shape (classes,)
         Weight of a beat by its class.
+    share : ndarray of float, shape (classes,), optional
+        Share of a class's beats that an epoch shows, drawn anew each time; each of them then
+        weighs as much more.
     augmentation : Augmentation, optional
         What is done to the images, drawn from seed, epoch and batch.
     contexts : Contexts, optional
@@ -40,13 +43,17 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
         *,
         batch: int,
         seed: int,
+        share: np.ndarray | None = None,
         augmentation: Augmentation | None = None,
         contexts: Contexts | None = None,
     ) -> None:
         super().__init__()
         if augmentation is not None:
             index = np.repeat(index, augmentation.copies(labels[index]))
-        self._images, self._labels, self._index, self._weight = images, labels, index, weight
+        self._images, self._labels, self._index = images, labels, index
+        self._shown = _shown(labels[index], len(weight), share)
+        all_of = np.bincount(labels[index], minlength=len(weight))
+        self._weight = weight * (all_of / np.maximum(self._shown, 1)).astype(np.float32)
         self._batch, self._seed = batch, seed
         self._augmentation, self._contexts = augmentation, contexts
         self.start_epoch(0)
@@ -54,10 +61,16 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
     def start_epoch(self, epoch: int) -> None:
         """Draw the order of the beats in `epoch`."""
         self._epoch = epoch
-        self._order = np.random.default_rng([self._seed, epoch]).permutation(self._index)
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._index)
+        labels = self._labels[order]
+        # Place of each beat among those of its class in this order.
+        place = np.zeros(len(order), np.int64)
+        for k in range(len(self._shown)):
+            place[labels == k] = np.arange((labels == k).sum())
+        self._order = order[place < self._shown[labels]]
 
     def __len__(self) -> int:
-        return -(-len(self._index) // self._batch)
+        return -(-int(self._shown.sum()) // self._batch)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         part = self._order[i * self._batch : (i + 1) * self._batch]
@@ -70,6 +83,15 @@ class Feed(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type in
             rng = np.random.default_rng([self._seed, self._epoch, i, _AUGMENT])
             images = self._augmentation(images, labels, rng)
         return as_input(images), labels, self._weight[labels]
+
+
+def _shown(labels: np.ndarray, classes: int, share: np.ndarray | None) -> np.ndarray:
+    """How many beats of each class an epoch shows; of a class with beats at least one."""
+    count = np.bincount(labels, minlength=classes)
+    if share is None:
+        return count
+    shown = np.maximum(np.rint(count * share).astype(np.int64), 1)
+    return np.asarray(np.minimum(shown, count))
 
 
 def as_input(images: np.ndarray) -> np.ndarray:

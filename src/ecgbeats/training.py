@@ -241,6 +241,7 @@ def _fit(
         weight,
         batch=params.batch,
         seed=params.seed,
+        share=_epoch_share(task.classes, params),
         augmentation=Augmentation.of(params.augment, spec, task.classes),
         contexts=Contexts.of(params.augment, spec, task.images.beats, known, task.classes),
     )
@@ -283,6 +284,15 @@ def _fit(
     if selects and not params.refit:
         model = keras.saving.load_model(checkpoints / state.best[phase])
     return model
+
+
+def _epoch_share(classes: Sequence[str], params: TrainParams) -> np.ndarray:
+    for name in params.epoch_share:
+        if name not in classes:
+            raise ConfigError(
+                f"train.epoch_share: expected some of {', '.join(classes)}; got {name!r}"
+            )
+    return np.array([params.epoch_share.get(name, 1.0) for name in classes])
 
 
 def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
@@ -499,10 +509,11 @@ def _train_estimator(
     """
     import sklearn
 
-    if params.augment.any:
-        raise ConfigError(
-            f"train.augment: {model_params.name} is fitted once to images as they are"
-        )
+    for name, asked in (("augment", params.augment.any), ("epoch_share", params.epoch_share)):
+        if asked:
+            raise ConfigError(
+                f"train.{name}: {model_params.name} is fitted once, to all images as they are"
+            )
     fitted = _fit_estimator(task, model_params, params, TRAIN)
     validation = task.index(VALIDATION)
     answers = fitted.predict(task.images.take(validation))

@@ -357,6 +357,27 @@ def test_a_batch_depends_on_seed_epoch_and_place_alone(beats: BeatImages, tmp_pa
     assert np.bincount(shown).tolist() == [10, 100, 10]
 
 
+def test_an_epoch_shows_a_share_of_a_class_and_every_beat_in_time(beats: BeatImages) -> None:
+    from ecgbeats.feed import Feed
+
+    labels = np.repeat([0, 1, 2], [24, 5, 1])
+    weight = np.array([1.0, 2.0, 3.0], np.float32)
+    every = np.arange(30)
+    feed = Feed(beats, labels, every, weight, batch=8, seed=1, share=np.array([0.25, 1.0, 0.1]))
+    seen = []
+    for epoch in range(30):
+        feed.start_epoch(epoch)
+        batches = [feed[i] for i in range(len(feed))]
+        shown, weights = (np.concatenate([batch[k] for batch in batches]) for k in (1, 2))
+        assert np.bincount(shown).tolist() == [6, 5, 1]
+        # Together they weigh what all beats of the class do.
+        assert np.bincount(shown, weights).tolist() == pytest.approx([24, 10, 3])
+        seen.append(np.concatenate([batch[0] for batch in batches])[shown == 0])
+    different = {image.tobytes() for image in np.concatenate(seen)}
+    everyone = {image.tobytes() for image in beats.take(every[labels == 0])[..., None].astype("f4")}
+    assert different == everyone
+
+
 def test_a_killed_training_on_altered_images_resumes_to_the_same_bytes(
     beats: BeatImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
