@@ -261,25 +261,28 @@ def history(table: pd.DataFrame) -> bytes:
     Parameters
     ----------
     table : DataFrame
-        A column epoch, perhaps a column phase (drawn as one line each), and figures.
+        A column epoch, perhaps a column phase (drawn as one line each; those of further
+        members, "select-2", in the colour of the first's, pale), and figures.
     """
     figures = [str(c) for c in table.select_dtypes("number") if c != "epoch"]
     losses = [c for c in figures if "loss" in c]
     panels = [group for group in (losses, [c for c in figures if c not in losses]) if group]
     phases = table.groupby("phase", sort=False) if "phase" in table else [("", table)]
+    several = len({str(phase).partition("-")[0] for phase, _ in phases}) > 1
     figure = _figure(5.0, 5.4)
     axes = np.atleast_1d(figure.subplots(max(len(panels), 1), 1))
     for axis, group in zip(axes, panels, strict=False):
-        lines = 0
+        styles: dict[str, dict[str, Any]] = {}
         for phase, rows in phases:
+            first, _, member = str(phase).partition("-")
             for name in group:
                 values = rows[["epoch", name]].dropna()
                 if values.empty:
                     continue
-                label = name.replace("_", " ") + (f" ({phase})" if len(phases) > 1 else "")
-                style = _line_style(lines)
-                axis.plot(values["epoch"], values[name], **style, marker=".", label=label)
-                lines += 1
+                label = name.replace("_", " ") + (f" ({first})" if several else "")
+                style = styles.setdefault(label, _line_style(len(styles)))
+                shown = {"alpha": 0.35} if member else {"marker": ".", "label": label}
+                axis.plot(values["epoch"], values[name], **style, **shown)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(axis)
         _tidy(axis)
