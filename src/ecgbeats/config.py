@@ -282,6 +282,9 @@ class TrainParams(Section):
     patience: int = Field(ge=1)
     # After stopping, train anew on all training patients for the best number of epochs.
     refit: bool = False
+    # False: at once on all training patients, to the last epoch; nothing is chosen or calibrated
+    # by the validation side, whose few patients may be misleading.
+    select: bool = True
     # Networks trained apart, from other starts and in other orders, whose mean is the answer
     # (Lakshminarayanan, Pritzel and Blundell 2017).
     members: int = Field(default=1, ge=1, le=20)
@@ -293,6 +296,8 @@ class TrainParams(Section):
     def _some_epoch_counts(self) -> TrainParams:
         if self.min_epochs > self.epochs:
             raise ValueError(f"min_epochs {self.min_epochs} is more than epochs {self.epochs}")
+        if not self.select and not (self.refit and self.calibrate == "none"):
+            raise ValueError("select: false needs refit: true and calibrate: none")
         return self
 
 

@@ -165,23 +165,29 @@ def _member(
     state: _Progress,
     checkpoints: Path,
 ) -> keras.Model:
-    """Select and, where it is asked for, refit one network; the first has the seed itself."""
+    """Select and refit one network, as asked for; the first has the seed itself."""
     if member:
         seed = int(np.random.SeedSequence([params.seed, member]).generate_state(1)[0])
         params = params.model_copy(update={"seed": seed})
     select, refit = _phases(member)
+    if not params.select:
+        return _fit(task, model_params, params, refit, params.epochs, state, checkpoints)
     model = _fit(task, model_params, params, select, params.epochs, state, checkpoints)
     if params.refit:
-        best = _best_row(state, select, params)["epoch"]
+        best = _best_row(state, member, params)["epoch"]
         say(f"train: {refit} on all training patients for {best} epochs")
         model = _fit(task, model_params, params, refit, best, state, checkpoints)
     return model
 
 
-def _best_row(state: _Progress, phase: str, params: TrainParams) -> dict[str, Any]:
-    best = _best(state.rows(phase), params.min_epochs)
+def _best_row(state: _Progress, member: int, params: TrainParams) -> dict[str, Any]:
+    """The row of the epoch that a member was taken at, or refitted as long as."""
+    select, refit = _phases(member)
+    if not params.select:
+        return {**state.rows(refit)[-1], "validation_macro_f1": None}
+    best = _best(state.rows(select), params.min_epochs)
     assert best is not None
-    return state.rows(phase)[best]
+    return state.rows(select)[best]
 
 
 def _fingerprint(
@@ -442,7 +448,7 @@ def _export(
     keras = _keras()
     spec = task.images.spec
     # Of members the first stands for all in what one number is asked for.
-    rows = [_best_row(state, _phases(member)[0], params) for member in range(params.members)]
+    rows = [_best_row(state, member, params) for member in range(params.members)]
     with folder_written_aside(out) as aside:
         # Built anew, without optimizer: what is kept is the network, and the names that
         # Keras counts up with each model of a process are the same in each export.

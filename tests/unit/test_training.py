@@ -92,7 +92,11 @@ def test_images_of_another_shape_are_refused(trained: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "deaths"),
-    [({}, (1, 2)), ({"refit": True}, (1, 2)), ({"refit": True, "members": 2, "epochs": 1}, (2, 1))],
+    [
+        ({}, (1, 2)),
+        ({"refit": True}, (1, 2)),
+        ({"refit": True, "select": False, "calibrate": "none", "members": 2}, (2, 2)),
+    ],
     ids=["selected", "refit", "members"],
 )
 def test_same_seed_same_bytes_and_a_killed_training_resumes_to_them(
@@ -143,6 +147,25 @@ def test_members_are_trained_apart_and_answer_their_mean(
     assert [row["epoch"] for row in card["training"]["members"]] == [1, 1]
     phases = pd.read_csv(tmp_path / "both" / "model" / "history.csv")["phase"]
     assert phases.tolist() == ["select", "select-2"]
+
+
+def test_without_selection_all_training_patients_are_learnt_to_the_last_epoch(
+    task: training.Task, tmp_path: Path
+) -> None:
+    params = PARAMS.model_copy(update={"refit": True, "select": False, "calibrate": "none"})
+    facts = fit(task, tmp_path, params)["training"]
+    assert (facts["best_epoch"], facts["epochs_run"], facts["validation_macro_f1"]) == (3, 3, None)
+    # As the refit of a network that was selected at its last epoch.
+    chosen = params.model_copy(update={"select": True, "min_epochs": params.epochs})
+    fit(task, tmp_path / "chosen", chosen)
+    images = task.images.take(task.index(TEST))
+    one, other = (
+        Classifier.load(folder / "model").predict(images)
+        for folder in (tmp_path, tmp_path / "chosen")
+    )
+    assert np.abs(one - other).max() < 1e-6
+    with pytest.raises(ValueError, match="select: false needs refit: true"):
+        TrainParams(**{**PARAMS.model_dump(), "select": False})
 
 
 def test_the_temperature_of_the_selected_epoch_is_in_the_exported_network(
