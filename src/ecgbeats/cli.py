@@ -258,17 +258,28 @@ def evaluate(
 @click.argument("recipe")
 @params_option
 @click.option("--metrics", type=_FILE, required=True, help="The recipe's metrics.json.")
-@folder("--out", "Folder for verdict.json and verdict.md.")
+@folder("--split", "Split folder.")
+@folder("--model", "Model folder.")
+@folder("--out", "Folder for verdict.json, verdict.md and verdict.xml.")
 @in_words
-def verdict(recipe: str, params_file: Path, metrics: Path, out: Path) -> None:
-    """Judge the metrics of RECIPE by its gate; says yes or no and exits 0 either way."""
-    from ecgbeats.files import read_json, write_json, write_text
-    from ecgbeats.gate import judge, verdict_markdown
+def verdict(
+    recipe: str, params_file: Path, metrics: Path, split: Path, model: Path, out: Path
+) -> None:
+    """Judge the model of RECIPE by its gate; says yes or no and exits 0 either way."""
+    from ecgbeats.files import read_json
+    from ecgbeats.gate import joined, judge, write_verdict
+    from ecgbeats.leakage import leakage_rows
+    from ecgbeats.split import read_split
 
+    protocol = _params(params_file).protocol_of(recipe)
     measured = read_json(metrics)
-    judged = judge(measured, _params(params_file).protocol_of(recipe).gate)
-    write_text(out / "verdict.md", verdict_markdown(judged, measured))
-    write_json(out / "verdict.json", judged)
+    onnx = {"size": {"onnx_mb": (model / "model.onnx").stat().st_size / 1e6}}
+    rows = leakage_rows(
+        read_split(split).beats,
+        by=protocol.split.by,
+        allowed_patients=protocol.patients_on_both_sides,
+    )
+    write_verdict(out, joined(judge({**measured, **onnx}, protocol.gate), rows), measured)
 
 
 @click.command("export-images")

@@ -143,6 +143,15 @@ class Check(Section):
         return self
 
 
+class NoRegression(Section):
+    """How much worse than the champion a challenger may be, on the same test beats."""
+
+    # Dotted path in metrics.json: accuracy, headline.macro_f1, or gross.<class>.se, ppv or f1.
+    metric: str
+    # The lower end of the difference's 95 % interval may be so far below none.
+    margin: float = Field(ge=0, lt=1)
+
+
 class Protocol(Section):
     """Label scheme, which records, how they are split, and what a model must reach."""
 
@@ -152,6 +161,11 @@ class Protocol(Section):
     patients_on_both_sides: tuple[str, ...] = ()
     split: Annotated[PatientSplit | BeatSplit, Field(discriminator="by")]
     gate: tuple[Check, ...] = Field(min_length=1)
+    # What hangs on the machine and on the registry, and so is asked anew at each decision.
+    serving: tuple[Check, ...] = ()
+    no_regression: tuple[NoRegression, ...] = (
+        NoRegression(metric="headline.macro_f1", margin=0.05),
+    )
 
     @model_validator(mode="after")
     def _pictures_have_no_records(self) -> Protocol:

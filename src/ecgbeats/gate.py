@@ -11,14 +11,19 @@ import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from ecgbeats.errors import ConfigError, GateFailed
+from ecgbeats.files import write_json, write_text
 
 if TYPE_CHECKING:
     from ecgbeats.config import Check
 
 SCHEMA = 1
+
+Row = dict[str, Any]
 
 _FIGURES = {
     "se": "sensitivity",
@@ -38,6 +43,9 @@ _FIGURES = {
     "beats": "beats tested",
     "patients": "patients tested",
     "records": "records tested",
+    "onnx_mb": "MB of the served network",
+    "one_ms": "ms for one image, median",
+    "batch_ms": "ms for a batch of 64 images, median",
 }
 _VIEWS = {
     "gross": "all beats pooled",
@@ -71,15 +79,41 @@ def judge(evaluation: Mapping[str, Any], checks: Sequence[Check]) -> dict[str, A
     """
     if not checks:
         raise ConfigError("gate: expected at least one check, got none; nothing would pass for all")
-    rows = [_judge_one(evaluation, check) for check in checks]
-    return {
+    head = {
         "schema": SCHEMA,
-        "recipe": evaluation["recipe"],
-        "weights_sha256": evaluation["weights_sha256"],
-        "synthetic": evaluation["synthetic"],
-        "passed": all(row["passed"] for row in rows),
-        "checks": rows,
+        **{key: evaluation[key] for key in ("recipe", "weights_sha256", "synthetic")},
+        "passed": True,
+        "checks": [],
     }
+    return joined(head, rows_of(evaluation, checks))
+
+
+def rows_of(figures: Mapping[str, Any], checks: Sequence[Check]) -> list[Row]:
+    """A row of a verdict for each check on `figures`; see `judge`."""
+    return [_judge_one(figures, check) for check in checks]
+
+
+def none_of(metric: str, what: str, measured: int | None) -> Row:
+    """A row that holds when there is none of what must not be."""
+    return {
+        "what": what,
+        "metric": metric,
+        "measured": None if measured is None else float(measured),
+        "required": "<= 0",
+        "passed": measured == 0,
+    }
+
+
+def joined(verdict: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """`verdict` with further checks; it passes when all of them do."""
+    checks = [*verdict["checks"], *rows]
+    passed = bool(checks) and all(row["passed"] is True for row in checks)
+    return {**verdict, "passed": passed, "checks": checks}
+
+
+def failed_metrics(verdict: Mapping[str, Any]) -> list[str]:
+    """Names of the checks that do not hold."""
+    return [str(row["metric"]) for row in verdict["checks"] if row["passed"] is not True]
 
 
 def enforce(verdict: Mapping[str, Any]) -> None:
@@ -100,6 +134,13 @@ def enforce(verdict: Mapping[str, Any]) -> None:
             f"{verdict['recipe']}: the gate fails {len(failed)} of {len(verdict['checks'])} "
             f"checks. {reasons or 'The verdict holds no check that passed.'}"
         )
+
+
+def write_verdict(out: Path, verdict: Mapping[str, Any], evaluation: Mapping[str, Any]) -> None:
+    """Write verdict.md for people, verdict.xml (JUnit) for CI and verdict.json to `out`."""
+    write_text(out / "verdict.md", verdict_markdown(verdict, evaluation))
+    write_text(out / "verdict.xml", verdict_junit(verdict))
+    write_json(out / "verdict.json", verdict)
 
 
 def verdict_markdown(verdict: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
@@ -124,6 +165,9 @@ def verdict_markdown(verdict: Mapping[str, Any], evaluation: Mapping[str, Any]) 
         f"(`{_cell(row['metric'])}`) | {_measured(row['measured'])} | {_cell(row['required'])} |"
         for row in verdict["checks"]
     ]
+    details = [row for row in verdict["checks"] if row.get("detail")]
+    if details:
+        lines += ["", *(f"- `{_cell(r['metric'])}`: {_cell(r['detail'])}" for r in details)]
     head = evaluation["headline"]
     lines += [
         "",
@@ -153,6 +197,30 @@ def verdict_markdown(verdict: Mapping[str, Any], evaluation: Mapping[str, Any]) 
         f"weights SHA-256 `{_cell(verdict['weights_sha256'])}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def verdict_junit(verdict: Mapping[str, Any]) -> str:
+    """The verdict as JUnit XML, a test case for each check; equal verdicts give equal bytes."""
+    failed = failed_metrics(verdict)
+    counts = {"tests": str(len(verdict["checks"])), "failures": str(len(failed)), "errors": "0"}
+    root = ElementTree.Element("testsuites", counts)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": _plain(verdict["recipe"]), **counts})
+    for row in verdict["checks"]:
+        name = {"classname": f"gate.{_plain(verdict['recipe'])}", "name": _plain(row["metric"])}
+        case = ElementTree.SubElement(suite, "testcase", name)
+        said = f"required {row['required']}, measured {_measured(row['measured'])}"
+        words = _plain("\n".join(filter(None, [row["what"], said, row.get("detail")])))
+        if row["passed"] is True:
+            ElementTree.SubElement(case, "system-out").text = words
+        else:
+            ElementTree.SubElement(case, "failure", {"message": _plain(said)}).text = words
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _plain(text: object) -> str:
+    """Without characters that XML 1.0 cannot hold."""
+    return "".join(c for c in str(text) if c in "\t\n" or (c >= " " and c not in "\ufffe\uffff"))
 
 
 def _judge_one(evaluation: Mapping[str, Any], check: Check) -> dict[str, Any]:
