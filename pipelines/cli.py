@@ -12,7 +12,8 @@ import click
 
 from ecgbeats import cli as library
 from ecgbeats.cli import in_words
-from pipelines.environment import prepare, project_root
+from pipelines import promotion_cli
+from pipelines.environment import enter, project_root
 
 if TYPE_CHECKING:
     from ecgbeats.config import Params
@@ -30,14 +31,8 @@ def main() -> None:
 main.add_command(library.stage)
 main.add_command(library.export_images)
 main.add_command(library.explain)
-
-
-def _enter() -> Path:
-    """Go to the project's folder; relative paths of MLflow and DVC start there."""
-    root = project_root()
-    os.chdir(root)
-    prepare(root)
-    return root
+for command in promotion_cli.COMMANDS:
+    main.add_command(command)
 
 
 @main.command()
@@ -57,7 +52,7 @@ def run(recipe: str, mirror: str | None) -> None:
         # Relative to where the user stands, not to the project.
         folder = Path(mirror)
         os.environ["ECGBEATS_MIRROR"] = str(folder.resolve()) if folder.exists() else mirror
-    root = _enter()
+    root = enter()
     from pipelines.retrain import retrain
     from pipelines.summary import summary
 
@@ -73,7 +68,7 @@ def run(recipe: str, mirror: str | None) -> None:
 @in_words
 def gate(recipe: str) -> None:
     """Enforce the verdict on RECIPE: exit 0 when it passed, 1 when not."""
-    root = _enter()
+    root = enter()
     from ecgbeats.errors import DataError
     from ecgbeats.files import read_json
     from ecgbeats.gate import enforce
@@ -93,23 +88,6 @@ def gate(recipe: str) -> None:
         mark = "pass" if check["passed"] else "FAIL"
         click.echo(f"{mark}  {check['what']}: {check['measured']} (required {check['required']})")
     enforce(verdict)
-
-
-@main.command()
-@click.argument("recipe")
-@in_words
-def status(recipe: str) -> None:
-    """Say which version of RECIPE is champion and what it was made of."""
-    _enter()
-    from pipelines import registry
-
-    champion = registry.champion(recipe)
-    if champion is None:
-        click.echo(f"{registry.model_name(recipe)}: no champion")
-        return
-    click.echo(f"{champion.name} version {champion.version}: {champion.alias}")
-    for key, value in sorted(champion.tags.items()):
-        click.echo(f"  {key}: {value}")
 
 
 @main.command()
@@ -211,7 +189,7 @@ def evaluate(
         if folder.is_dir():
             title = folder.name
         else:
-            _enter()
+            enter()
             from pipelines import registry
 
             registered = registry.find(reference)
@@ -256,14 +234,20 @@ def _headline(params: Params, protocol: str, given: str | None) -> tuple[str, ..
 @in_words
 def serve(recipe: str, port: int) -> None:
     """Serve the bento of RECIPE's champion on 127.0.0.1."""
-    _enter()
+    enter()
     from ecgbeats.errors import DataError
-    from pipelines import registry
+    from pipelines import packaging, registry
 
     champion = registry.champion(recipe)
     if champion is None or "bento" not in champion.tags:
         raise DataError(f"{recipe}: no bento yet; run `make run RECIPE={recipe}` first")
-    command = ["bentoml", "serve", champion.tags["bento"], "--host", "127.0.0.1"]
+    bento = champion.tags["bento"]
+    if not packaging.has_bento(bento):
+        raise DataError(
+            f"{recipe}: the champion's bento {bento} is not in this machine's store; "
+            f"`make run RECIPE={recipe}` builds one here"
+        )
+    command = ["bentoml", "serve", bento, "--host", "127.0.0.1"]
     os.execvp("bentoml", [*command, "--port", str(port)])
 
 
@@ -302,7 +286,7 @@ def benchmark(
     if mirror:
         source = Path(mirror)
         os.environ["ECGBEATS_MIRROR"] = str(source.resolve()) if source.exists() else mirror
-    root = _enter()
+    root = enter()
     from ecgbeats.errors import ServiceError
     from pipelines.benchmark import REPORT
     from pipelines.benchmark import benchmark as run_benchmark
@@ -360,7 +344,7 @@ def crossval(
 
     What is not given is as in the recipe's section `crossval`. Goes on where it was killed.
     """
-    root = _enter()
+    root = enter()
     from pipelines.crossval import Asked, summary
     from pipelines.crossval import crossval as run_crossval
 
@@ -381,7 +365,7 @@ def tune(recipe: str, trials: int | None, jobs: int | None) -> None:
     The search space is the recipe's section `tune`. Goes on where it was killed. Prints the
     best values, as they are to be put into params.yaml.
     """
-    root = _enter()
+    root = enter()
     from pipelines.tune import summary
     from pipelines.tune import tune as run_tune
 
@@ -397,7 +381,7 @@ def tune(recipe: str, trials: int | None, jobs: int | None) -> None:
 @in_words
 def ui(tool: str, port: int | None) -> None:
     """Open the server of TOOL over what ran here, on 127.0.0.1."""
-    _enter()
+    enter()
     if tool == "mlflow":
         store = os.environ["MLFLOW_TRACKING_URI"]
         if store.startswith(("http://", "https://")):

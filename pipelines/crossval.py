@@ -24,7 +24,7 @@ from ecgbeats.folds import make_folds
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.inference import HISTORY
 from ecgbeats.parallel import workers_here
-from pipelines import registry
+from pipelines import tracking
 from pipelines.dag import Dag, Stage, reproduce
 
 # The stage after which there is all that folds are made of.
@@ -162,13 +162,13 @@ def _crossvalidate(
         "crossval": {"over": over, "by": by, "folds": len(folds), "seeds": list(plan.seeds)},
         **recipe.model_dump(mode="json", include={"image", "model", "train", "protocol"}),
     }
-    with registry.study(run.recipe, plan.identity(digest), name, logged) as study:
+    with tracking.study(run.recipe, plan.identity(digest), name, logged) as study:
         outcomes = _run_folds(plan, digest, study, run, asked)
         if run.missing:
             return
         run.report = root / "reports" / run.recipe / f"crossval-{over}-{by}"
         _report(dag, params, plan, outcomes, run, run.report)
-        registry.log_figures(
+        tracking.log_figures(
             study.run_id,
             {"mean": run.figures["mean"], "spread": run.figures["spread"]},
             report=run.report,
@@ -179,7 +179,7 @@ def _crossvalidate(
 def _run_folds(
     plan: library.Crossval,
     digest: str,
-    study: registry.Study,
+    study: tracking.Study,
     run: Crossvalidated,
     asked: Asked,
 ) -> dict[library.Part, Outcome]:
@@ -214,11 +214,11 @@ def _run_folds(
 
 
 def _log_part(
-    plan: library.Crossval, part: library.Part, outcome: Outcome, study: registry.Study
+    plan: library.Crossval, part: library.Part, outcome: Outcome, study: tracking.Study
 ) -> dict[str, Any]:
     row = library.fold_figures(plan, part, outcome)
     words = ("weights_sha256", "tested_patients")
-    registry.log_part(
+    tracking.log_part(
         study,
         outcome.fingerprint,
         part.name,

@@ -41,6 +41,14 @@ def project_root(start: Path | None = None) -> Path:
     raise ConfigError(f"{start}: expected to be inside the project; no dvc.yaml here or above")
 
 
+def enter() -> Path:
+    """Go to the project's folder; relative paths of MLflow and DVC start there."""
+    root = project_root()
+    os.chdir(root)
+    prepare(root)
+    return root
+
+
 def prepare(root: Path) -> None:
     """Set the environment of this process and of all that it starts."""
     defaults = {

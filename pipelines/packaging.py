@@ -155,9 +155,9 @@ def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project:
     return about.tag
 
 
-def has_bento(about: BentoAbout) -> bool:
+def has_bento(tag: str) -> bool:
     """Whether the store holds a bento of this tag."""
-    return (_home() / "bentos" / about.name.lower() / about.version.lower()).exists()
+    return _home().joinpath("bentos", *tag.lower().split(":")).exists()
 
 
 def stage(context: Path, model_folder: Path, golden: Path, about: BentoAbout, project: Path) -> str:

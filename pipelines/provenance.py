@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import platform
 import subprocess
@@ -55,6 +56,11 @@ def code_of(root: Path) -> Code:
     for name in added.splitlines():
         digest.update(f"{name}\0{sha256_file(root / name)}\n".encode())
     return Code(commit, digest.hexdigest())
+
+
+def user_of(root: Path) -> str:
+    """Who is at work here: the name that git knows, else the account's."""
+    return _git(root, "config", "user.name") or getpass.getuser()
 
 
 def environment() -> dict[str, str]:

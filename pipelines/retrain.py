@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,14 @@ from prefect.states import Completed, Failed, State
 from ecgbeats.config import Params, read_params
 from ecgbeats.errors import EcgbeatsError, ServiceError
 from ecgbeats.files import read_json
-from ecgbeats.gate import enforce, verdict_markdown
+from ecgbeats.gate import enforce, joined, verdict_markdown, write_verdict
 from ecgbeats.inference import HISTORY
-from pipelines import packaging, registry
+from pipelines import promotion, registry, tracking
+from pipelines.bentos import Bentos
 from pipelines.dag import Dag, Lineage, Stage, reproduce
+from pipelines.gating import SPLIT, Candidate, live_rows, report_folder, split_folder
 from pipelines.memory import PeakMemory
+from pipelines.promotion import Project
 from pipelines.provenance import code_of
 
 _TRAIN = "train"
@@ -90,10 +93,10 @@ def retrain_flow(root: str, recipe: str) -> State[Run]:
         params, dag = _open(folder, recipe)
         for stage in dag.plan(recipe):
             _run_stage.with_options(task_run_name=stage.address)(folder, dag, params, run, stage)
-        _judge(dag, run)
+        _judge(dag, params, run)
         _register(folder, dag, params, run)
         enforce(run.verdict)
-        _package(folder, run)
+        _package(Project(folder, dag, params), run)
     except EcgbeatsError as error:
         run.error = error
         # A state, not an exception: the message says it all, a traceback would bury it.
@@ -146,21 +149,39 @@ def _train(root: Path, dag: Dag, params: Params, run: Run, stage: Stage) -> None
     recipe = params.recipe(run.recipe)
     model = dag.out(run.recipe, _TRAIN)
     history = dag.option(stage, "--checkpoints") / HISTORY
-    with registry.following_training(run.recipe, history, recipe.model_dump(mode="json")) as live:
+    with tracking.following_training(run.recipe, history, recipe.model_dump(mode="json")) as live:
         reproduce(root, stage, get_run_logger().info)
-    registry.training_ended(live, model)
+    tracking.training_ended(live, model)
 
 
 @_step(name="gate")
-def _judge(dag: Dag, run: Run) -> None:
+def _judge(dag: Dag, params: Params, run: Run) -> None:
+    """What the stage found, and what hangs on this machine and on the champion, as one verdict.
+
+    Written to reports/<recipe>/gate: no output of a stage, for it may be another tomorrow.
+    """
+    files = dag.out(run.recipe, "verdict", "verdict.json")
     run.metrics = read_json(dag.out(run.recipe, "evaluate", "metrics.json"))
-    run.verdict = read_json(dag.out(run.recipe, "verdict", "verdict.json"))
     run.report = dag.out(run.recipe, "evaluate", "index.html")
+    with _timed(run, "checks"), tempfile.TemporaryDirectory(prefix="ecgbeats-gate-") as scratch:
+        ours = Candidate("this model", dag.out(run.recipe, _TRAIN), split_folder(dag, run.recipe))
+        rival = registry.champion(run.recipe)
+        if rival is not None and rival.content == _lineage(dag, run).content:
+            # Not against itself.
+            rival = None
+        theirs = None if rival is None else promotion.candidate_of(rival, Path(scratch))
+        rows = live_rows(dag, params, run.recipe, ours, theirs)
+    run.verdict = joined(read_json(files), rows)
+    write_verdict(report_folder(dag, run.recipe, "gate"), run.verdict, run.metrics)
     create_markdown_artifact(
         verdict_markdown(run.verdict, run.metrics), key=f"verdict-{run.recipe}"
     )
     passed = sum(check["passed"] for check in run.verdict["checks"])
     get_run_logger().info("gate: %d of %d checks passed", passed, len(run.verdict["checks"]))
+
+
+def _lineage(dag: Dag, run: Run) -> Lineage:
+    return Lineage.of(run.recipe, dag.lock_entries(run.recipe))
 
 
 @_step(name="register")
@@ -170,13 +191,14 @@ def _register(root: Path, dag: Dag, params: Params, run: Run) -> None:
             registry.Evidence(
                 recipe_name=run.recipe,
                 recipe=params.recipe(run.recipe),
-                lineage=Lineage.of(run.recipe, dag.lock_entries(run.recipe)),
+                lineage=_lineage(dag, run),
                 code=code_of(root),
                 model=dag.out(run.recipe, _TRAIN),
                 metrics=dag.out(run.recipe, "evaluate", "metrics.json"),
-                verdict=dag.out(run.recipe, "verdict", "verdict.json"),
+                verdict=report_folder(dag, run.recipe, "gate") / "verdict.json",
                 report=dag.out(run.recipe, "evaluate", "index.html").parent,
                 golden=dag.out(run.recipe, "evaluate", "evaluation") / "golden.npz",
+                split=split_folder(dag, run.recipe) / SPLIT,
             )
         )
         run.champion = registry.champion(run.recipe)
@@ -190,39 +212,20 @@ def _register(root: Path, dag: Dag, params: Params, run: Run) -> None:
 
 
 @_step(name="package")
-def _package(root: Path, run: Run) -> None:
-    """Build the champion's bento and let it answer the golden batch."""
-    champion = run.champion
-    if champion is None or not champion.approved:
-        raise ServiceError(f"MLflow: {run.recipe} has no approved champion to package")
-    with _timed(run, "package"), tempfile.TemporaryDirectory() as scratch:
-        folder = registry.fetch_model(champion, Path(scratch))
-        golden = folder / "golden.npz"
-        tags = champion.tags
-        about = packaging.BentoAbout(
-            name=champion.name,
-            version=f"{champion.version}-{code_of(root).short}-{tags['data_hash'][:7]}",
-            labels={
-                "recipe": run.recipe,
-                "model_version": str(champion.version),
-                # Of the service's code; the model's own is tagged in the registry.
-                "git_commit": code_of(root).commit,
-                **{
-                    key: tags[key]
-                    for key in (
-                        "data_hash",
-                        "images_hash",
-                        "weights_sha256",
-                        "spec_id",
-                    )
-                },
-            },
+def _package(project: Project, run: Run) -> None:
+    """Champion or challenger, by the promotion log; the champion's bento built and checked."""
+    assert run.registered is not None
+    with _timed(run, "package"):
+        entry = promotion.take_in(
+            project,
+            run.recipe,
+            run.registered,
+            Bentos(project.root),
+            run.verdict,
+            run.metrics,
+            get_run_logger().info,
         )
-        there = packaging.has_bento(about)
-        run.bento = packaging.build_bento(folder, golden, about, project=root)
-        if there and tags.get("bento") == run.bento:
-            get_run_logger().info("%s: built and checked before", run.bento)
-            return
-        verified = packaging.verify_bento(run.bento, golden)
-        registry.tag_version(champion, "bento", run.bento)
-    get_run_logger().info("%s: answers as offline (%s)", run.bento, verified)
+    run.bento = entry.bento
+    run.champion = registry.champion(run.recipe)
+    made = registry.version_of(run.registered.name, run.registered.version)
+    run.registered = replace(made, created=run.registered.created)

@@ -43,7 +43,11 @@ def _lines(run: Run, root: Path) -> Iterator[str]:
     yield f"  gate        {word}, {passed} of {len(verdict['checks'])} checks"
     for check in verdict["checks"]:
         if not check["passed"]:
-            yield f"              {check['what']}: {check['measured']}, {check['required']}"
+            measured = "undefined" if check["measured"] is None else f"{check['measured']:.6g}"
+            yield f"              {check['what']}: {measured}, {check['required']}"
+    for check in verdict["checks"]:
+        if check["metric"].startswith("champion."):
+            yield f"  champion    {check['metric'].removeprefix('champion.')}: {check['detail']}"
     yield from _registered(run)
     if run.skipped:
         yield f"  unchanged   {', '.join(name.partition('@')[0] for name in run.skipped)}"

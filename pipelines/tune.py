@@ -20,7 +20,7 @@ from ecgbeats.errors import ConfigError, EcgbeatsError, ServiceError
 from ecgbeats.folds import make_folds
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.parallel import workers_here
-from pipelines import registry
+from pipelines import tracking
 from pipelines.crossval import prepared_images
 from pipelines.dag import Dag
 
@@ -141,7 +141,7 @@ def _tune(what: tuning.Search, run: Tuned, report: Path, jobs: int) -> None:
         "tune": what.params.model_dump(mode="json"),
         **what.recipe.model_dump(mode="json", include={"image", "model", "train", "protocol"}),
     }
-    with registry.study(what.name, what.identity(), f"tune {what.name}", logged) as study:
+    with tracking.study(what.name, what.identity(), f"tune {what.name}", logged) as study:
         # A flow may have been killed after a trial ended and before it was logged.
         for trial in tuning.ended_trials(what, tuning.open_study(what)):
             _log_trial(study, trial)
@@ -162,15 +162,15 @@ def _tune(what: tuning.Search, run: Tuned, report: Path, jobs: int) -> None:
         run.ended, run.pruned = len(table), int((table["state"] == "pruned").sum())
         run.score, run.best = float(kept.best_value), tuning.best_yaml(what, kept)
         tuning.write_search(report, what, kept, synthetic=run.synthetic)
-        registry.log_figures(
+        tracking.log_figures(
             study.run_id,
             {"best_macro_f1": run.score, "trials": run.ended, "pruned": run.pruned},
             report=report,
         )
 
 
-def _log_trial(study: registry.Study, trial: tuning.Trial) -> None:
-    registry.log_part(
+def _log_trial(study: tracking.Study, trial: tuning.Trial) -> None:
+    tracking.log_part(
         study,
         f"{trial.number}-{trial.key}",
         f"trial {trial.number}",

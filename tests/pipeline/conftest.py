@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import requests
 
 from tests.support.projects import (
     RECIPE,
     Project,
     free_port,
+    healthy,
     without_their_settings,
 )
 
@@ -57,7 +57,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     try:
         end = time.monotonic() + 300
-        while not _healthy(url):
+        while not healthy(f"{url}/health"):
             said = (home / "log").read_text()
             assert server.poll() is None and time.monotonic() < end, said
             time.sleep(0.2)
@@ -69,14 +69,3 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-
-
-def _healthy(url: str) -> bool:
-    session = requests.Session()
-    # A proxy for the outside world has no part in loopback.
-    session.trust_env = False
-    try:
-        with session:
-            return session.get(f"{url}/health", timeout=5).status_code == 200
-    except requests.RequestException:
-        return False

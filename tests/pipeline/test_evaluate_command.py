@@ -10,8 +10,9 @@ import wfdb
 
 from ecgbeats.config import Params
 from ecgbeats.files import read_json, write_json, write_text
-from pipelines import registry
+from pipelines import ledger, registry
 from pipelines.dag import Lineage
+from pipelines.promotion_log import next_entry
 from pipelines.provenance import Code
 from pipelines.registry import Evidence, register
 from tests.support.projects import RECIPE, Project, tiny_params
@@ -111,6 +112,7 @@ def test_a_registered_model_is_found_by_alias_and_by_version(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root / 'mlflow.db'}")
     write_json(project.root / "metrics.json", {"accuracy": 0.9, "synthetic": True})
     write_json(project.root / "verdict.json", {"passed": True})
+    write_json(project.root / "split.json", {"patients": {}})
     write_text(project.root / "report" / "index.html", "<p>A report.</p>")
     write_text(project.root / "report" / "plots" / "roc.svg", "<svg/>")
     registered = register(
@@ -124,9 +126,12 @@ def test_a_registered_model_is_found_by_alias_and_by_version(
             verdict=project.root / "verdict.json",
             report=project.root / "report",
             golden=project.root / "golden.npz",
+            split=project.root / "split.json",
         )
     )
     name = registered.name
+    entry = next_entry((), "promote", 1, by="Ada", reason="", bento=None)
+    ledger.append(ledger.open_for_change(name), entry)
     for reference in (f"{name}@champion", f"{name}/1", f"models:/{name}@champion"):
         assert registry.find(reference).run_id == registered.run_id
     out = tmp_path / "out"

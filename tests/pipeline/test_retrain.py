@@ -1,9 +1,10 @@
 """The whole loop on a tiny dataset, by the commands that a user types.
 
 The runs build on each other: a first one, one more, one with a training parameter changed, one
-whose model is bad on purpose. Each happens once, in a fixture, which keeps what it left behind;
-the tests look at that. In other projects meanwhile: DVC alone, and a run on damaged data. The first
-two runs start Prefect servers of their own, as those of users do; the others share one.
+whose model is bad on purpose; then promotion and rollback. Each happens once, in a fixture, which
+keeps what it left behind; the tests look at that. In other projects meanwhile: DVC alone, and a run
+on damaged data. The first two runs start Prefect servers of their own, as those of users do; the
+others share one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ecgbeats.config import SampleSource
 from ecgbeats.datasets import MANIFEST
 from ecgbeats.files import read_json
 from ecgbeats.sources.sample import make_sample
+from pipelines.standing import standing
 from tests.support.databases import write_sums
 from tests.support.projects import RECIPE, Project, tiny_params
 
@@ -186,6 +188,41 @@ def blocked(project: Project, bad: Ran) -> subprocess.CompletedProcess[str]:
     return project.call("ecgbeats", "gate", RECIPE)
 
 
+@dataclass(frozen=True)
+class Moved:
+    """A command that changes who is champion, and what there is afterwards."""
+
+    done: subprocess.CompletedProcess[str]
+    status: dict[str, Any]
+    aliases: dict[str, int]
+
+
+def move(project: Project, *command: str) -> Moved:
+    done = project.call("ecgbeats", *command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root / 'mlflow.db'}")
+        status = standing(MODEL)
+    (model,) = client_of(project).search_registered_models(f"name = '{MODEL}'")
+    aliases = {alias: int(version) for alias, version in model.aliases.items()}
+    return Moved(done, status, aliases)
+
+
+@pytest.fixture(scope="module")
+def refused(project: Project, blocked: subprocess.CompletedProcess[str]) -> Moved:
+    """Somebody tries to promote the bad model."""
+    return move(project, "promote", RECIPE, "--version", "3", "--reason", "it is new")
+
+
+@pytest.fixture(scope="module")
+def promoted(project: Project, refused: Moved) -> Moved:
+    return move(project, "promote", RECIPE, "--by", "Ada", "--reason", "more weight decay")
+
+
+@pytest.fixture(scope="module")
+def rolled_back(project: Project, promoted: Moved) -> Moved:
+    return move(project, "rollback", RECIPE, "--reason", "alarms")
+
+
 # The first run.
 
 
@@ -198,8 +235,8 @@ def test_the_first_run_ends_with_a_summary(first: Ran, project: Project) -> None
     interval = r"\d\.\d{3} \(95 % \d\.\d{3} to \d\.\d{3}\)"
     assert re.fullmatch(rf"{interval}  over N V", summary["macro-F1"])
     assert re.fullmatch(interval, summary["accuracy"])
-    # Two floors, two on leaks.
-    assert summary["gate"] == "passed, 4 of 4 checks"
+    # Two floors, two on leaks, one latency; no champion yet.
+    assert summary["gate"] == "passed, 5 of 5 checks"
     assert summary["registered"] == f"{MODEL} version 1 (champion)"
     assert list(first.bentos) == [summary["bento"]]
     report = project.root / summary["report"]
@@ -302,6 +339,8 @@ def test_status_describes_the_champion(first: Ran, project: Project) -> None:
     assert status.returncode == 0
     assert f"{MODEL} version 1: champion" in status.stdout
     assert f"git_commit: {first.commit}" in status.stdout
+    assert f"bento: {first.summary['bento']}" in status.stdout
+    assert "promote version 1 by" in status.stdout
 
 
 # Once more.
@@ -340,6 +379,9 @@ def test_the_new_version_is_challenger(first: Ran, changed: Ran) -> None:
     assert changed.summary["registered"] == (
         f"{MODEL} version 2 (challenger); champion stays version 1"
     )
+    # Against the champion, on the same beats, and both trained on others.
+    assert changed.summary["gate"] == "passed, 8 of 8 checks"
+    assert re.match(r"headline\.macro_f1: 0\.\d+ against 0\.\d+ of ", changed.summary["champion"])
     # The champion is what gets served.
     assert all(tag.startswith(f"{MODEL}:1-") for tag in changed.bentos)
 
@@ -379,6 +421,62 @@ def test_a_rejected_model_is_evidence_and_no_more(changed: Ran, bad: Ran) -> Non
     assert bad.summary["registered"] == (
         f"{MODEL} version 3 (rejected, no alias); champion stays version 1"
     )
+
+
+# Promotion.
+
+
+def test_a_worse_model_is_not_promoted(refused: Moved, bad: Ran, project: Project) -> None:
+    assert refused.done.returncode == 1
+    said = refused.done.stderr
+    assert f"GateFailed: {RECIPE}: the gate fails" in said and "Traceback" not in said
+    assert "champion.headline.macro_f1: required >= -0.3, measured -" in said
+    assert said.rstrip().endswith("To promote all the same: --by and --reason")
+    assert refused.aliases == bad.aliases and len(refused.status["history"]) == 3
+    folder = project.root / "reports" / RECIPE / "promotion"
+    verdict = read_json(folder / "verdict.json")
+    assert not verdict["passed"]
+    assert (folder / "verdict.xml").read_text().count("<failure ") == sum(
+        not row["passed"] for row in verdict["checks"]
+    )
+
+
+def test_the_challenger_is_promoted_with_its_bento(promoted: Moved, project: Project) -> None:
+    assert promoted.done.returncode == 0, promoted.done.stderr
+    assert promoted.aliases == {"champion": 2, "previous": 1}
+    champion = promoted.status["champion"]
+    assert (champion["version"], champion["by"], champion["reason"]) == (
+        2,
+        "Ada",
+        "more weight decay",
+    )
+    assert champion["overridden"] == [] and promoted.status["apart"] == []
+    name, _, version = champion["bento"].partition(":")
+    labels = yaml.safe_load(
+        (project.root / ".bentoml/bentos" / name / version / "bento.yaml").read_text()
+    )["labels"]
+    assert labels["model_version"] == "2"
+    assert labels["weights_sha256"] == champion["weights_sha256"]
+    tags = client_of(project).get_model_version(MODEL, "2").tags
+    assert tags["bento"] == champion["bento"] and tags["git_commit"] == champion["git_commit"]
+    assert "bento answers as offline: " in promoted.done.stderr
+
+
+def test_rollback_serves_the_former_champion_again(
+    project: Project, changed: Ran, promoted: Moved, rolled_back: Moved
+) -> None:
+    assert rolled_back.done.returncode == 0, rolled_back.done.stderr
+    assert rolled_back.aliases == {"champion": 1}
+    champion = rolled_back.status["champion"]
+    # The very bento that it was served by before.
+    assert champion["bento"] == changed.summary["bento"]
+    assert "bento answers as offline: " in rolled_back.done.stderr
+    actions = [row["action"] for row in rolled_back.status["history"]]
+    # A commit between the runs: the service's code is another, for all that one can tell.
+    assert actions == ["promote", "challenge", "package", "promote", "rollback"]
+    assert champion["version"] == 1 and champion["action"] == "rollback"
+    told = project.call("ecgbeats", "status", RECIPE, "--json")
+    assert json.loads(told.stdout) == rolled_back.status
 
 
 # In other projects.

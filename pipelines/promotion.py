@@ -1,0 +1,355 @@
+"""Who is champion: the one way in which that changes, for flow and commands alike.
+
+First all that can fail: the gate, the bento, its answers to its golden batch. Then one entry
+in the promotion log, which is the decision; aliases and tags follow from it
+(`pipelines.ledger`). Killed before the entry, nothing has changed; killed after it, the next
+command that looks at the registry finishes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ecgbeats.config import Params
+from ecgbeats.errors import ConfigError, ContractError, GateFailed, ServiceError
+from ecgbeats.files import read_json, sha256_file
+from ecgbeats.gate import enforce, failed_metrics, write_verdict
+from ecgbeats.golden import read_golden
+from ecgbeats.inference import CARD, Classifier
+from pipelines import ledger, registry
+from pipelines.bentos import GOLDEN
+from pipelines.dag import Dag
+from pipelines.gating import (
+    METRICS,
+    VERDICT,
+    Candidate,
+    check_test_side,
+    report_folder,
+    whole_verdict,
+)
+from pipelines.ledger import Ledger, Tell, silent
+from pipelines.promotion_log import (
+    CHALLENGER,
+    CHAMPION,
+    Action,
+    Entry,
+    champions,
+    check_words,
+    next_entry,
+)
+from pipelines.provenance import user_of
+from pipelines.registry import Registered, model_name
+
+# Of a version's tags, what its entries in the log repeat.
+_FACTS = ("data_hash", "images_hash", "weights_sha256", "git_commit")
+_TOLERANCE = 1e-5
+
+
+class BentoStore(Protocol):
+    """What is needed of `pipelines.bentos.Bentos`."""
+
+    def has(self, tag: str) -> bool: ...
+    def build(self, version: Registered, folder: Path) -> str: ...
+    def verify(self, tag: str, folder: Path) -> str: ...
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where the test side of a recipe lies and how it is judged."""
+
+    root: Path
+    dag: Dag
+    params: Params
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a promotion or a rollback came to.
+
+    Attributes
+    ----------
+    entry : Entry or None
+        None where the version was champion already.
+    report : Path or None
+        Folder of the verdict, where one was asked for.
+    """
+
+    version: int
+    entry: Entry | None
+    report: Path | None = None
+
+
+def candidate_of(version: Registered, folder: Path) -> Candidate:
+    """Bring model and report of a version below `folder`.
+
+    Raises
+    ------
+    ContractError
+        What the registry keeps is not the model that the version was registered for.
+    """
+    model = registry.fetch_model(version, folder / f"model-{version.version}")
+    report = registry.fetch_report(version, folder / f"report-{version.version}")
+    found = read_json(model / CARD)["weights_sha256"]
+    if found != version.tags["weights_sha256"]:
+        raise ContractError(
+            f"{version.name} version {version.version}: expected weights "
+            f"{version.tags['weights_sha256']}, the registry's artifacts hold {found}"
+        )
+    return Candidate(f"version {version.version}", model, report)
+
+
+def promote(
+    project: Project,
+    recipe: str,
+    bentos: BentoStore,
+    *,
+    version: int | None = None,
+    by: str | None = None,
+    reason: str | None = None,
+    tell: Tell = silent,
+) -> Moved:
+    """Make a version champion, if the gate passes now, or is overruled by name and with reason.
+
+    Parameters
+    ----------
+    version : int, optional
+        The challenger by default.
+    by, reason : str, optional
+        Both are needed where the gate fails.
+
+    Raises
+    ------
+    ConfigError
+        There is no such version, or no challenger.
+    GateFailed
+        Nothing has changed; the verdict lies in promotion/ of the recipe's reports.
+    ServiceError
+        The bento cannot be built or answers otherwise; nothing has changed.
+    """
+    check_words(by, reason)
+    name = model_name(recipe)
+    log = ledger.open_for_change(name, tell)
+    chosen = _chosen(log, recipe, version)
+    if chosen.version == log.holder(CHAMPION):
+        return Moved(chosen.version, None)
+    check_test_side(project.dag, recipe)
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-promote-") as scratch:
+        candidate = candidate_of(chosen, Path(scratch))
+        rival = _rival(log, chosen, Path(scratch))
+        tell("gate")
+        verdict, metrics = whole_verdict(project.dag, project.params, recipe, candidate, rival)
+        report = report_folder(project.dag, recipe, "promotion")
+        write_verdict(report, verdict, metrics)
+        overruled = _overruled(verdict, by, reason)
+        bento = _built(bentos, chosen, candidate.model, tell)
+        facts = _facts(chosen, metrics) | _kept(chosen, verdict, metrics, Path(scratch), tell)
+    entry = next_entry(
+        log.entries,
+        "promote",
+        chosen.version,
+        by=by or user_of(project.root),
+        reason=reason or "",
+        bento=bento,
+        overridden=overruled,
+        facts=facts,
+    )
+    return Moved(chosen.version, _last(ledger.append(log, entry, tell)), report)
+
+
+def rollback(
+    project: Project,
+    recipe: str,
+    bentos: BentoStore,
+    *,
+    by: str | None = None,
+    reason: str | None = None,
+    tell: Tell = silent,
+) -> Moved:
+    """Make the champion before the present one champion again, after trying it out.
+
+    Raises
+    ------
+    ConfigError
+        There was none before.
+    ContractError, ServiceError
+        It, or its bento, answers its golden batch otherwise than it did; nothing has changed.
+    """
+    check_words(by, reason)
+    name = model_name(recipe)
+    log = ledger.open_for_change(name, tell)
+    stack = champions(log.entries)
+    if len(stack) < 2:
+        held = f"version {stack[0]} is the first" if stack else "there is no champion"
+        raise ConfigError(f"rollback: expected a champion of {name} before this one; {held}")
+    former = registry.version_of(name, stack[-2])
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-rollback-") as scratch:
+        candidate = candidate_of(former, Path(scratch))
+        _smoke_test(candidate)
+        tell("answers as it did")
+        bento = former.tags.get("bento")
+        if bento is None or not bentos.has(bento):
+            # Another machine's, or removed since.
+            bento = _built(bentos, former, candidate.model, tell)
+        else:
+            tell(f"bento answers as offline: {bentos.verify(bento, candidate.model)}")
+        facts = _facts(former, read_json(candidate.report / METRICS))
+    entry = next_entry(
+        log.entries,
+        "rollback",
+        former.version,
+        by=by or user_of(project.root),
+        reason=reason or "",
+        bento=bento,
+        facts=facts,
+    )
+    return Moved(former.version, _last(ledger.append(log, entry, tell)))
+
+
+def take_in(
+    project: Project,
+    recipe: str,
+    made: Registered,
+    bentos: BentoStore,
+    verdict: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    tell: Tell = silent,
+) -> Entry:
+    """What a run does with a version that passed: champion if there is none, else challenger.
+
+    The champion's bento is made anew where the service's code has changed.
+
+    Returns
+    -------
+    Entry
+        The log's last.
+    """
+    log = ledger.open_for_change(made.name, tell)
+    by = user_of(project.root)
+    holder = log.holder(CHAMPION)
+    known = {entry.version for entry in log.entries}
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-package-") as scratch:
+        if holder is not None and made.version not in known:
+            facts = _facts(made, metrics) | _kept(made, verdict, metrics, Path(scratch), tell)
+            log = _entered(log, "challenge", made, by, None, "passed the gate", facts, tell)
+        champion = made if holder is None else registry.version_of(made.name, holder)
+        folder = registry.fetch_model(champion, Path(scratch) / "model")
+        held = log.last.bento if log.last else None
+        there = held is not None and bentos.has(held)
+        bento = bentos.build(champion, folder)
+        if log.last is not None and there and held == bento:
+            tell(f"{bento}: built and checked before")
+            return log.last
+        tell(f"{bento}: answers as offline ({bentos.verify(bento, folder)})")
+        if log.last is not None and held == bento:
+            return log.last
+        if holder is None:
+            facts = _facts(made, metrics) | _kept(made, verdict, metrics, Path(scratch), tell)
+            reason = "the first that passed the gate"
+            return _last(_entered(log, "promote", made, by, bento, reason, facts, tell))
+    reason = "the service's code has changed"
+    return _last(_entered(log, "package", champion, by, bento, reason, {}, tell))
+
+
+def _entered(
+    log: Ledger,
+    action: Action,
+    version: Registered,
+    by: str,
+    bento: str | None,
+    reason: str,
+    facts: Mapping[str, Any],
+    tell: Tell,
+) -> Ledger:
+    entry = next_entry(
+        log.entries, action, version.version, by=by, reason=reason, bento=bento, facts=facts
+    )
+    return ledger.append(log, entry, tell)
+
+
+def _chosen(log: Ledger, recipe: str, version: int | None) -> Registered:
+    if version is None:
+        version = log.holder(CHALLENGER)
+    if version is None:
+        raise ConfigError(
+            f"promote: {log.name} has no challenger; make one with `make run RECIPE={recipe}`, "
+            "or name a version with --version"
+        )
+    return registry.version_of(log.name, version)
+
+
+def _rival(log: Ledger, chosen: Registered, folder: Path) -> Candidate | None:
+    holder = log.holder(CHAMPION)
+    if holder is None or holder == chosen.version:
+        return None
+    return candidate_of(registry.version_of(log.name, holder), folder)
+
+
+def _overruled(verdict: Mapping[str, Any], by: str | None, reason: str | None) -> Sequence[str]:
+    """The checks that fail, if whoever promotes may overrule them; else GateFailed."""
+    failed = failed_metrics(verdict)
+    if failed and not (by and by.strip() and reason and reason.strip()):
+        try:
+            enforce(verdict)
+        except GateFailed as error:
+            raise GateFailed(f"{error}. To promote all the same: --by and --reason") from error
+    return failed
+
+
+def _built(bentos: BentoStore, version: Registered, folder: Path, tell: Tell) -> str:
+    tell("bento")
+    bento = bentos.build(version, folder)
+    tell("bento built")
+    tell(f"bento answers as offline: {bentos.verify(bento, folder)}")
+    return bento
+
+
+def _smoke_test(candidate: Candidate) -> None:
+    """Load the model and let it answer its golden batch."""
+    golden = read_golden(candidate.model / GOLDEN)
+    answers = Classifier.load(candidate.model).predict(golden.images)
+    apart = float(np.abs(answers - golden.probabilities).max())
+    if not apart <= _TOLERANCE:
+        raise ContractError(
+            f"{candidate.name}: its answers to its golden batch differ by up to {apart:.1e} from "
+            f"those of its evaluation; expected at most {_TOLERANCE:.0e}"
+        )
+
+
+def _facts(version: Registered, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{key: version.tags[key] for key in _FACTS},
+        "git_dirty": version.tags["git_dirty"] == "true",
+        "synthetic": metrics["synthetic"],
+        "accuracy": metrics["accuracy"],
+        "macro_f1": metrics["headline"]["macro_f1"],
+        "beats": metrics["beats"],
+    }
+
+
+def _kept(
+    version: Registered,
+    verdict: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    scratch: Path,
+    tell: Tell,
+) -> dict[str, Any]:
+    """Keep the verdict with the version's run; say where, and its hash, for the log."""
+    folder = scratch / "verdict"
+    write_verdict(folder, verdict, metrics)
+    digest = sha256_file(folder / VERDICT)
+    where = f"promotion/{digest[:12]}"
+    registry.keep(version, folder, where)
+    tell("verdict kept")
+    return {"verdict": {"passed": verdict["passed"], "sha256": digest, "artifacts": where}}
+
+
+def _last(log: Ledger) -> Entry:
+    if log.last is None:
+        raise ServiceError(f"{log.name}: expected an entry in the promotion log, found none")
+    return log.last

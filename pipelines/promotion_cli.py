@@ -1,0 +1,129 @@
+"""`ecgbeats promote`, `rollback` and `status`: who is champion, and how that changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ecgbeats.cli import in_words
+from pipelines.environment import enter
+
+if TYPE_CHECKING:
+    from pipelines.promotion import Moved, Project
+
+_by = click.option("--by", help="Who decides.  [default: git's user.name]")
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--version", type=click.IntRange(1), help="Of the registry.  [default: challenger]")
+@_by
+@click.option("--reason", help="Why. Together with --by it overrules a gate that fails.")
+@in_words
+def promote(recipe: str, version: int | None, by: str | None, reason: str | None) -> None:
+    """Make a version of RECIPE champion, if the gate passes now.
+
+    The gate is asked anew: floors, calibration, leaks and size as the version was measured;
+    latency on this machine; and the champion, run again on the same test beats. The bento is
+    built and checked before anything changes. Exits 1 when the gate says no.
+    """
+    from pipelines.bentos import Bentos
+    from pipelines.promotion import promote as run_promote
+
+    project = _project(recipe)
+    moved = run_promote(
+        project, recipe, Bentos(project.root), version=version, by=by, reason=reason, tell=_tell
+    )
+    _say(recipe, moved)
+
+
+@click.command()
+@click.argument("recipe")
+@_by
+@click.option("--reason", help="Why; kept in the log.")
+@in_words
+def rollback(recipe: str, by: str | None, reason: str | None) -> None:
+    """Make the champion before the present one champion again.
+
+    Its model and its bento first answer the golden batch of its evaluation as they did then.
+    Again, it goes back one more.
+    """
+    from pipelines.bentos import Bentos
+    from pipelines.promotion import rollback as run_rollback
+
+    project = _project(recipe)
+    _say(
+        recipe,
+        run_rollback(project, recipe, Bentos(project.root), by=by, reason=reason, tell=_tell),
+    )
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option("--on", "when", help="As it was then: 2026-03-31 (its end, UTC), or with a time.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@in_words
+def status(recipe: str | None, when: str | None, as_json: bool) -> None:
+    """Say which version of RECIPE, or of all, is champion, since when and by whom.
+
+    With its data, commit, figures and bento, and all that the promotion log says.
+    """
+    enter()
+    import json
+
+    from ecgbeats.errors import ContractError
+    from pipelines import registry
+    from pipelines.promotion_log import read_when
+    from pipelines.standing import in_words as table
+    from pipelines.standing import standing
+    from pipelines.tracking import model_name
+
+    on = None if when is None else read_when(when)
+    names = [model_name(recipe)] if recipe else registry.model_names()
+    found = [standing(name, on=on, tell=_tell) for name in names]
+    if as_json:
+        click.echo(json.dumps(found[0] if recipe else found, indent=2))
+    else:
+        for each in found:
+            click.echo(table(each))
+        if not found:
+            click.echo("no model is registered yet")
+    apart = [each["model"] for each in found if each["apart"]]
+    if apart:
+        raise ContractError(
+            f"{', '.join(apart)}: expected aliases and tags as the promotion log says; they were "
+            "changed by other means. `ecgbeats promote` and `ecgbeats rollback` set them anew"
+        )
+
+
+def _project(recipe: str) -> Project:
+    root = enter()
+    from ecgbeats.config import read_params
+    from pipelines.dag import Dag
+    from pipelines.promotion import Project
+
+    params = read_params(root / "params.yaml")
+    params.recipe(recipe)
+    return Project(root, Dag(root), params)
+
+
+def _tell(words: str) -> None:
+    click.echo(words, err=True)
+
+
+def _say(recipe: str, moved: Moved) -> None:
+    if moved.entry is None:
+        click.echo(f"{recipe}: version {moved.version} is champion already")
+        return
+    entry = moved.entry
+    click.echo(f"{recipe}: version {entry.version} is champion ({entry.action}, by {entry.by})")
+    if entry.overridden:
+        click.echo(f"  OVERRULED: {', '.join(entry.overridden)}: {entry.reason}")
+    if moved.report is not None:
+        click.echo(f"  verdict: {moved.report / 'verdict.md'}")
+    click.echo(f"  bento: {entry.bento}")
+    click.echo(f"  log: entry {entry.number}, {entry.hash[:16]}")
+
+
+COMMANDS = (promote, rollback, status)

@@ -1,0 +1,267 @@
+"""MLflow's runs: learning curves, studies and their parts, figures. One door with `registry`
+and `ledger`, which own its model registry.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ecgbeats.errors import ServiceError
+from ecgbeats.files import read_json
+from ecgbeats.inference import CARD
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Hash of the weights that a followed training ended with.
+TRAINED = "ecgbeats.weights_sha256"
+# What a parent run is of, and what a run nested in it.
+_STUDY, _PART = "ecgbeats.study", "ecgbeats.part"
+
+
+def model_name(recipe: str) -> str:
+    """Name of a recipe's models in the registry, and of the experiment that holds its runs."""
+    return f"ecgbeats-{recipe}"
+
+
+@contextmanager
+def following_training(recipe: str, history: Path, params: Mapping[str, Any]) -> Iterator[str]:
+    """An MLflow run that shows the learning curves while another process trains.
+
+    Parameters
+    ----------
+    history : Path
+        The table that training rewrites after each epoch; it may not exist yet.
+    """
+    client = client_of_mlflow()
+    run_id = start_run(client, recipe, params)
+    stop = threading.Event()
+    follower = threading.Thread(target=_follow, args=(client, run_id, history, stop), daemon=True)
+    follower.start()
+    try:
+        yield run_id
+    except BaseException:
+        stop.set()
+        follower.join()
+        client.set_terminated(run_id, "FAILED")
+        raise
+    stop.set()
+    follower.join()
+
+
+def training_ended(run_id: str, model: Path) -> None:
+    """Complete the curves of a followed run and mark it with the weights that came out."""
+    client = client_of_mlflow()
+    _log_history(client, run_id, model / "history.csv", already=_logged_epochs(client, run_id))
+    client.set_tag(run_id, TRAINED, read_json(model / CARD)["weights_sha256"])
+    client.set_terminated(run_id)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A parent run: a cross-validation or a search, whose parts are runs nested in it."""
+
+    run_id: str
+    recipe: str
+    experiment: str
+
+
+@contextmanager
+def study(recipe: str, key: str, name: str, params: Mapping[str, Any]) -> Iterator[Study]:
+    """The parent run of the study `key`; the same one again when it is gone on with.
+
+    Parameters
+    ----------
+    key : str
+        What the study is of: a hash, say.
+    name : str
+        What it is called in MLflow.
+    """
+    client = client_of_mlflow()
+    experiment = experiment_of(client, recipe)
+    found = client.search_runs([experiment], f"tags.`{_STUDY}` = '{key}'")
+    if found:
+        run_id = str(found[0].info.run_id)
+        client.update_run(run_id, status="RUNNING")
+    else:
+        run_id = start_run(client, recipe, params, name=name, tags={_STUDY: key})
+    try:
+        yield Study(run_id, recipe, experiment)
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id)
+
+
+def log_part(
+    study: Study,
+    key: str,
+    name: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    *,
+    steps: Mapping[str, Sequence[float | None]] | None = None,
+    history: Path | None = None,
+    artifacts: Sequence[Path] = (),
+    status: str = "FINISHED",
+) -> str:
+    """Log one part of `study` as a nested run, once for each `key`; return its id.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Numbers; others are left out.
+    steps : mapping, optional
+        Figures that have a value a step, from 1.
+    history : Path, optional
+        A history.csv of training.
+    artifacts : sequence of Path
+        Files.
+    status : str
+        FINISHED, FAILED or KILLED, as MLflow knows it.
+    """
+    client = client_of_mlflow()
+    query = f"tags.`{_PART}` = '{key}' and tags.`mlflow.parentRunId` = '{study.run_id}'"
+    found = client.search_runs([study.experiment], query)
+    # One that is still running is of a process that was killed while it logged.
+    whole = [run for run in found if run.info.status != "RUNNING"]
+    if whole:
+        return str(whole[0].info.run_id)
+    for run in found:
+        client.delete_run(run.info.run_id)
+    tags = {"mlflow.parentRunId": study.run_id, _PART: key}
+    run_id = start_run(client, study.recipe, params, name=name, tags=tags)
+    log_figures(run_id, metrics, artifacts=artifacts)
+    for metric, values in (steps or {}).items():
+        for step, point in enumerate(values, start=1):
+            if point is not None:
+                client.log_metric(run_id, metric, float(point), step=step)
+    if history is not None:
+        _log_history(client, run_id, history, already=0)
+    client.set_terminated(run_id, status)
+    return run_id
+
+
+def log_figures(
+    run_id: str,
+    metrics: Mapping[str, Any],
+    *,
+    artifacts: Sequence[Path] = (),
+    report: Path | None = None,
+) -> None:
+    """Add numbers, files and a report folder to a run; what is no finite number is left out."""
+    client = client_of_mlflow()
+    for key, value in flat(metrics):
+        if isinstance(value, int | float) and math.isfinite(value):
+            client.log_metric(run_id, key, float(value))
+    for path in artifacts:
+        client.log_artifact(run_id, str(path))
+    if report is not None:
+        client.log_artifacts(run_id, str(report), "report")
+
+
+def client_of_mlflow() -> MlflowClient:
+    """A client of the server that MLFLOW_TRACKING_URI names.
+
+    Raises
+    ------
+    ServiceError
+        It does not answer.
+    """
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise ServiceError(f"MLflow at {mlflow.get_tracking_uri()}: {error}") from error
+    return client
+
+
+def experiment_of(client: MlflowClient, recipe: str) -> str:
+    name = model_name(recipe)
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name))
+
+
+def start_run(
+    client: MlflowClient,
+    recipe: str,
+    params: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Create a run; it is known by its tags from the first moment, whenever it is killed."""
+    run = client.create_run(
+        experiment_of(client, recipe), tags={"recipe": recipe, **(tags or {})}, run_name=name
+    )
+    _log_params(client, run.info.run_id, params)
+    return str(run.info.run_id)
+
+
+def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+    for key, value in flat(params):
+        client.log_param(run_id, key, value)
+
+
+def _follow(client: MlflowClient, run_id: str, history: Path, stop: threading.Event) -> None:
+    seen, began = 0, time.time()
+    while not stop.wait(1.0):
+        # An older file is of a training that was given up.
+        if history.is_file() and history.stat().st_mtime >= began:
+            seen = _log_history(client, run_id, history, already=seen)
+
+
+def _log_history(client: MlflowClient, run_id: str, history: Path, *, already: int) -> int:
+    """Log the rows of the history that are not logged yet; return how many are now."""
+    try:
+        rows = pd.read_csv(history)
+    except (OSError, pd.errors.EmptyDataError):
+        return already
+    for step, row in enumerate(rows.iloc[already:].to_dict("records"), start=already + 1):
+        for key, value in row.items():
+            if key not in ("phase", "epoch") and pd.notna(value):
+                client.log_metric(run_id, f"{row['phase']}/{key}", float(value), step=step)
+    return max(already, len(rows))
+
+
+def _logged_epochs(client: MlflowClient, run_id: str) -> int:
+    metrics = client.get_run(run_id).data.metrics
+    steps = [
+        point.step
+        for key in metrics
+        if key.endswith("/loss")
+        for point in client.get_metric_history(run_id, key)
+    ]
+    return max(steps, default=0)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as dotted names; other values as they are."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
