@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
+from ecgbeats.files import sha256_file
 from pipelines import packaging
 from pipelines.packaging import GOLDEN
 from pipelines.provenance import code_of
@@ -50,3 +54,34 @@ class Bentos:
             It does not start, or answers otherwise than the offline model.
         """
         return str(packaging.verify_bento(tag, folder / GOLDEN))
+
+
+@dataclass(frozen=True)
+class Held:
+    """A bento in this machine's store.
+
+    Attributes
+    ----------
+    labels : mapping of str to str
+    files : mapping of str to str
+        SHA-256 of each file of its model, by name.
+    """
+
+    labels: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+def held(tag: str) -> Held | None:
+    """The bento of that tag as it lies in the store; None if it does not."""
+    if not packaging.has_bento(tag):
+        return None
+    folder = packaging.bento_folder(tag)
+    about = yaml.safe_load((folder / "bento.yaml").read_text(encoding="utf-8"))
+    files: dict[str, str] = {}
+    for service in about["services"]:
+        for model in service["models"]:
+            files |= {
+                path.name: sha256_file(path)
+                for path in sorted(packaging.model_folder(model["tag"]).glob("*"))
+            }
+    return Held(about["labels"], files)

@@ -5,6 +5,7 @@ The DAG stands in dvc.yaml; nothing here restates it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import signal
@@ -14,14 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import networkx as nx
 import yaml
 
 from ecgbeats import errors
 from ecgbeats.errors import ConfigError, EcgbeatsError, ServiceError
-from ecgbeats.files import canonical_json, sha256_text
+from ecgbeats.files import canonical_json, read_json, sha256_text
 
 # The stage that every recipe ends with.
 LAST = "verdict"
@@ -165,6 +166,33 @@ class Lineage:
         }
         content = sha256_text(canonical_json(entries))
         return cls(recipe, content, outs["fetch"], outs["render"], outs["train"])
+
+
+def cached_state(root: Path, digest: str) -> Literal["whole", "absent", "damaged"]:
+    """Whether DVC's cache at `root` holds the folder of that hash, every file as its hash says.
+
+    Parameters
+    ----------
+    digest : str
+        MD5 of a folder, without its suffix ".dir".
+    """
+    from dvc.repo import Repo
+
+    cache = Path(Repo(str(root)).cache.local.path)
+    listing = cache / digest[:2] / f"{digest[2:]}.dir"
+    if not listing.is_file():
+        return "absent"
+    if _md5(listing) != digest:
+        return "damaged"
+    files = [cache / md5[:2] / md5[2:] for md5 in (row["md5"] for row in read_json(listing))]
+    if any(path.is_file() and _md5(path) != path.parent.name + path.name for path in files):
+        return "damaged"
+    return "whole" if all(path.is_file() for path in files) else "absent"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:

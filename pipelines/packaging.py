@@ -157,7 +157,17 @@ def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project:
 
 def has_bento(tag: str) -> bool:
     """Whether the store holds a bento of this tag."""
-    return _home().joinpath("bentos", *tag.lower().split(":")).exists()
+    return bento_folder(tag).exists()
+
+
+def bento_folder(tag: str) -> Path:
+    """Where the store keeps, or would keep, the bento of this tag."""
+    return _home().joinpath("bentos", *tag.lower().split(":"))
+
+
+def model_folder(tag: str) -> Path:
+    """The same of a model."""
+    return _home().joinpath("models", *tag.split(":"))
 
 
 def stage(context: Path, model_folder: Path, golden: Path, about: BentoAbout, project: Path) -> str:

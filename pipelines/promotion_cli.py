@@ -1,4 +1,4 @@
-"""`ecgbeats promote`, `rollback` and `status`: who is champion, and how that changes."""
+"""`ecgbeats promote`, `rollback`, `status` and `lineage`: who is champion, and made of what."""
 
 from __future__ import annotations
 
@@ -97,6 +97,32 @@ def status(recipe: str | None, when: str | None, as_json: bool) -> None:
         )
 
 
+@click.command()
+@click.argument("reference")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@in_words
+def lineage(reference: str, as_json: bool) -> None:
+    """Print what REFERENCE was made of, hash by hash, and verify each that can be reached.
+
+    REFERENCE is a bento tag (NAME:VERSION) or a model version (NAME/3, NAME@champion). Exits 2
+    when something is here and is not what the chain says.
+    """
+    root = enter()
+    import json
+
+    from ecgbeats.errors import ContractError
+    from pipelines.lineage import in_words as table
+    from pipelines.lineage import lineage as trace
+
+    links = trace(root, reference)
+    click.echo(
+        json.dumps([link.to_json() for link in links], indent=2) if as_json else table(links)
+    )
+    apart = [link.what for link in links if link.state == "DIFFERS"]
+    if apart:
+        raise ContractError(f"{reference}: not what its lineage says: {', '.join(apart)}")
+
+
 def _project(recipe: str) -> Project:
     root = enter()
     from ecgbeats.config import read_params
@@ -126,4 +152,4 @@ def _say(recipe: str, moved: Moved) -> None:
     click.echo(f"  log: entry {entry.number}, {entry.hash[:16]}")
 
 
-COMMANDS = (promote, rollback, status)
+COMMANDS = (promote, rollback, status, lineage)

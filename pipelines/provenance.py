@@ -63,6 +63,11 @@ def user_of(root: Path) -> str:
     return _git(root, "config", "user.name") or getpass.getuser()
 
 
+def has_commit(root: Path, commit: str) -> bool:
+    """Whether git has that commit here."""
+    return _git(root, "cat-file", "-t", commit) == "commit"
+
+
 def environment() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
     found = {"python": platform.python_version(), "machine": platform.machine()}

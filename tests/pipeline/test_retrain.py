@@ -479,6 +479,39 @@ def test_rollback_serves_the_former_champion_again(
     assert json.loads(told.stdout) == rolled_back.status
 
 
+def test_lineage_finds_what_is_not_what_it_says(project: Project, rolled_back: Moved) -> None:
+    champion = rolled_back.status["champion"]
+    # Another network in the bento, and one more byte in the cached images.
+    name, _, version = champion["bento"].partition(":")
+    about = (project.root / ".bentoml/bentos" / name / version / "bento.yaml").read_text()
+    (model,) = yaml.safe_load(about)["services"][0]["models"]
+    onnx = project.root.joinpath(".bentoml/models", *model["tag"].split(":"), "model.onnx")
+    onnx.write_bytes(onnx.read_bytes() + b"x")
+    cache, images = project.root / ".dvc/cache/files/md5", champion["images_hash"]
+    listed = read_json(cache / images[:2] / f"{images[2:]}.dir")[0]["md5"]
+    spoilt = cache / listed[:2] / listed[2:]
+    spoilt.chmod(0o644)
+    spoilt.write_bytes(spoilt.read_bytes() + b"x")
+    done = project.call("ecgbeats", "lineage", f"{MODEL}@champion", "--json")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"ContractError: {MODEL}@champion: not what its lineage says: images, bento"
+    )
+    links = {link["what"]: link for link in json.loads(done.stdout)}
+    others = {what for what, link in links.items() if link["state"] == "verified"}
+    assert others == {
+        "raw data",
+        "weights",
+        "network",
+        "version",
+        "commit of the model",
+        "commit of the service",
+    }
+    assert links["raw data"]["name"] == champion["data_hash"]
+    assert links["weights"]["name"] == champion["weights_sha256"]
+    assert "model.onnx not as of the version" in links["bento"]["how"]
+
+
 # In other projects.
 
 
