@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 
 from ecgbeats.config import Params, SampleSource
+from ecgbeats.errors import DataError
 from ecgbeats.files import write_json
 from ecgbeats.imaging.store import render_dataset
 from ecgbeats.sources.sample import make_sample
 from ecgbeats.split import assign_sides, read_split, write_split
 from pipelines.dag import Stage
-from pipelines.gating import Candidate, live_rows, split_folder, whole_verdict
+from pipelines.gating import (
+    Candidate,
+    check_test_side,
+    live_rows,
+    split_folder,
+    whole_verdict,
+)
 from tests.support.projects import RECIPE, tiny_params
 from tests.support.tiny_model import SPEC, write_tiny_model
 
@@ -79,6 +86,22 @@ def test_the_same_model_is_no_regression(dag: Any, tmp_path: Path) -> None:
     assert [row["metric"] for row in live_rows(dag, params(), RECIPE, ours, None)] == [
         "latency.one_ms"
     ]
+
+
+class Stale(Folders):
+    """The split, and what comes after, is of other parameters."""
+
+    def plan(self, recipe: str) -> list[Stage]:
+        names = ("fetch", "validate", "render", "split", "train", "evaluate", "verdict")
+        return [Stage(f"{name}@{recipe}", (), "") for name in names]
+
+    def unchanged(self, stage: Stage) -> bool:
+        return stage.name in ("fetch", "validate", "render")
+
+
+def test_no_decision_on_a_test_side_that_is_not_the_protocols(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"not up to date: split@tiny\. Run `make run RECIPE=tiny`"):
+        check_test_side(Stale(tmp_path), RECIPE)  # type: ignore[arg-type]
 
 
 def test_latency_alone_blocks(dag: Any, tmp_path: Path) -> None:
