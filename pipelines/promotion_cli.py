@@ -73,7 +73,7 @@ def status(recipe: str | None, when: str | None, as_json: bool) -> None:
     import json
 
     from ecgbeats.errors import ContractError
-    from pipelines import registry
+    from pipelines import packaging, registry
     from pipelines.promotion_log import read_when
     from pipelines.standing import in_words as table
     from pipelines.standing import standing
@@ -81,7 +81,7 @@ def status(recipe: str | None, when: str | None, as_json: bool) -> None:
 
     on = None if when is None else read_when(when)
     names = [model_name(recipe)] if recipe else registry.model_names()
-    found = [standing(name, on=on, tell=_tell) for name in names]
+    found = [standing(name, on=on, has_bento=packaging.has_bento, tell=_tell) for name in names]
     if as_json:
         click.echo(json.dumps(found[0] if recipe else found, indent=2))
     else:

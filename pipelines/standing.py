@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -20,10 +20,21 @@ from pipelines.promotion_log import (
 _TOLD = ("data_hash", "images_hash", "git_commit", "weights_sha256")
 
 
-def standing(name: str, *, on: datetime | None = None, tell: Tell = silent) -> dict[str, Any]:
+def standing(
+    name: str,
+    *,
+    on: datetime | None = None,
+    has_bento: Callable[[str], bool] | None = None,
+    tell: Tell = silent,
+) -> dict[str, Any]:
     """How the model `name` stands, or stood at the time `on`; JSON values only.
 
     Finishes what a killed promotion left undone.
+
+    Parameters
+    ----------
+    has_bento : callable, optional
+        Whether this machine's store holds the bento of a tag; then told as "bento_here".
 
     Returns
     -------
@@ -46,7 +57,7 @@ def standing(name: str, *, on: datetime | None = None, tell: Tell = silent) -> d
         "model": name,
         "on": None if on is None else on.isoformat(),
         **held,
-        CHAMPION: _champion(entries),
+        CHAMPION: _champion(entries, has_bento),
         "log": {"entries": len(log.entries), "last": log.last.hash if log.last else None},
         "history": [
             {
@@ -66,7 +77,9 @@ def standing(name: str, *, on: datetime | None = None, tell: Tell = silent) -> d
     }
 
 
-def _champion(entries: list[Entry]) -> dict[str, Any] | None:
+def _champion(
+    entries: list[Entry], has_bento: Callable[[str], bool] | None
+) -> dict[str, Any] | None:
     crowned = crowning(entries)
     if crowned is None:
         return None
@@ -76,6 +89,8 @@ def _champion(entries: list[Entry]) -> dict[str, Any] | None:
         for entry in entries
         if entry.version == version and entry.overridden
     ]
+    bento = entries[-1].bento
+    here = {} if has_bento is None else {"bento_here": bento is not None and has_bento(bento)}
     return {
         "version": version,
         "since": crowned.time,
@@ -83,7 +98,8 @@ def _champion(entries: list[Entry]) -> dict[str, Any] | None:
         "reason": crowned.reason,
         "action": crowned.action,
         "entry": crowned.number,
-        "bento": entries[-1].bento,
+        "bento": bento,
+        **here,
         "overridden": overridden,
         **crowned.facts,
     }
@@ -120,7 +136,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
             if key in champion:
                 dirty = key == "git_commit" and champion.get("git_dirty")
                 yield f"  {key}: {champion[key]}{' and changes' if dirty else ''}"
-        yield f"  bento: {champion['bento'] or 'none'}"
+        elsewhere = "" if champion.get("bento_here", True) else " (not in this machine's store)"
+        yield f"  bento: {champion['bento'] or 'none'}{elsewhere}"
     for alias in ALIASES[1:]:
         if found[alias] is not None:
             yield f"  {alias}: version {found[alias]}"

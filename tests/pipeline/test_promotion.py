@@ -250,6 +250,12 @@ def test_status_of_a_day_is_what_was_then(store: Registry) -> None:
     assert (now["champion"]["version"], now["previous"], now["challenger"]) == (2, 1, None)
     assert now["champion"]["since"] == third.time and now["champion"]["data_hash"] == "d-c2"
     assert standing("ecgbeats-nobody")["champion"] is None
+    here = in_words(standing(NAME, has_bento=store.bentos.has))
+    (store.root / "bentos" / f"{NAME}.2").unlink()
+    gone = in_words(standing(NAME, has_bento=store.bentos.has))
+    assert gone == here.replace(
+        f"bento: {NAME}.2", f"bento: {NAME}.2 (not in this machine's store)"
+    )
 
 
 def test_an_alias_moved_by_hand_shows_and_promotion_sets_it_right(store: Registry) -> None:
