@@ -6,7 +6,9 @@ EcgbeatsError
 │   ├── FetchError        a file could not be obtained
 │   │   └── ChecksumError a file was obtained and is not the published one
 │   ├── ValidationFailed  a critical expectation about the data does not hold
-│   └── ImageError        bytes or pixels are not the image that was expected
+│   └── RefusedInput      what was handed in is not what was expected
+│       ├── ImageError    bytes or pixels are not the image
+│       └── SignalError   text is not the recording
 ├── ContractError         two artefacts that meet do not belong together
 ├── GateFailed            the verdict on a model is "no"
 └── ServiceError          DVC, MLflow, Prefect or BentoML did not do its part
@@ -43,8 +45,8 @@ class ValidationFailed(DataError):
     """At least one critical expectation about the data does not hold."""
 
 
-class ImageError(DataError):
-    """Bytes are no image, or the image does not fit its spec.
+class RefusedInput(DataError):
+    """What was handed in cannot be taken.
 
     Attributes
     ----------
@@ -59,6 +61,14 @@ class ImageError(DataError):
 
     def __str__(self) -> str:
         return f"{self.code}: expected {self.expected}, got {self.got}"
+
+
+class ImageError(RefusedInput):
+    """Bytes are no image, or the image does not fit its spec."""
+
+
+class SignalError(RefusedInput):
+    """CSV or JSON is no recording, or lacks what is needed to read it."""
 
 
 class ContractError(EcgbeatsError):

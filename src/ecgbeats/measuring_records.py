@@ -6,7 +6,6 @@ read one at a time; one that cannot be measured is left out with the reason, nev
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ecgbeats.beats import choose_lead, lead_name, windows
+from ecgbeats.answering import answer_beats
 from ecgbeats.datasets import MANIFEST, Manifest, read_manifest
 from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.evaluation import (
@@ -31,16 +30,12 @@ from ecgbeats.evaluation import (
     write_evaluation,
 )
 from ecgbeats.files import folder_written_aside, read_json, sha256_file, sha256_text, write_text
-from ecgbeats.imaging.plane import lead_columns
-from ecgbeats.imaging.render import render
 from ecgbeats.imaging.sheets import contact_sheet
-from ecgbeats.imaging.spec import PANELLED, FeaturesSpec, Spec
 from ecgbeats.inference import HISTORY, Classifier
 from ecgbeats.labels import LabelScheme
 from ecgbeats.parallel import parallel_map
 from ecgbeats.records import (
     Annotations,
-    Recording,
     in_order,
     read_annotations,
     read_recording,
@@ -62,14 +57,6 @@ PACED = frozenset("/f")
 # A record with a larger share of them is one that EC57 leaves out.
 PACED_SHARE = 0.05
 
-# Words in lead names that say: this is no ECG.
-_OTHER_SIGNAL = re.compile(
-    r"\b(ABP|ART|BP|CVP|PAP|ICP|PLETH|PPG|SPO2|RESP|EEG|EMG|EOG|ACC|TEMP|CO2|FLOW|MARKER|EVENT)\b",
-    re.IGNORECASE,
-)
-# Outside these something is probably wrong in the header, not in the heart.
-_USUAL_RR_S, _USUAL_R_MV = (0.25, 2.5), (0.05, 10.0)
-_PEAK_S = 0.06
 _PACED_WORDS = "of the beats are paced"
 # Lines of each kind on the terminal; the files have all.
 _WORDS_SHOWN = 12
@@ -516,11 +503,10 @@ def _classified(
     if not labelled.all():
         others = " ".join(sorted(set(beats.symbol[~labelled])))
         remarks.append(f"{int((~labelled).sum())} beats without a class ({others})")
-    usable, spec, lead, left_out = _usable(recording, classifier.spec, reading.lead)
-    remarks += [*left_out, *_oddities(usable, lead, beats.sample)]
     # The rhythm needs every beat, also those that have no class here.
-    images = render(usable, beats.sample, spec)[labelled]
-    probabilities = classifier.predict(images)
+    answered = answer_beats(classifier, recording, beats.sample, lead=reading.lead)
+    remarks += answered.remarks
+    images, probabilities = answered.images[labelled], answered.probabilities[labelled]
     code = {name: k for k, name in enumerate(classifier.classes)}
     own = np.array([code[name] for name in scheme.names])
     samples, symbols = beats.sample[labelled], beats.symbol[labelled]
@@ -542,7 +528,7 @@ def _classified(
         _row(
             row,
             measured=True,
-            lead=usable.leads[lead],
+            lead=answered.recording.leads[answered.lead],
             beats=len(table),
             remarks="; ".join(remarks),
         ),
@@ -568,89 +554,6 @@ def _refuse_without_beats(
         raise DataError(
             f"expected beats of this label scheme, found only {' '.join(sorted(set(beats.symbol)))}"
         )
-
-
-def _usable(
-    recording: Recording, spec: Spec, wanted: str | None
-) -> tuple[Recording, Spec, int, list[str]]:
-    """The recording's leads that show an ECG, the spec, the lead that it draws, remarks.
-
-    Raises
-    ------
-    DataError
-        There is no such lead, or `wanted` is not one.
-    """
-    dead, foreign = [], []
-    for k, name in enumerate(recording.leads):
-        column = recording.signal[:, k]
-        valid = column[np.isfinite(column)]
-        if not len(valid) or valid.min() == valid.max():
-            dead.append(k)
-        elif _OTHER_SIGNAL.search(name.replace("_", " ")):
-            foreign.append(k)
-    kept = [k for k in range(len(recording.leads)) if k not in (*dead, *foreign)]
-    if wanted is not None:
-        names = [name.strip().upper() for name in recording.leads]
-        if wanted.strip().upper() not in names:
-            raise DataError(f"expected lead {wanted}, found {', '.join(recording.leads)}")
-        place = names.index(wanted.strip().upper())
-        if place in dead:
-            raise DataError(f"lead {wanted} has no valid sample or stands still")
-        # Whatever the name sounds like: it was asked for.
-        kept = sorted({*kept, place})
-        spec = spec.model_copy(update={"lead": (recording.leads[place],)})
-    if not kept:
-        raise DataError(
-            f"expected a lead with an ECG; of {', '.join(recording.leads)} "
-            f"{len(dead)} have no valid sample or stand still"
-            + (f", {len(foreign)} are no ECG by their name" if foreign else "")
-        )
-    remarks = [f"lead {recording.leads[k]} stands still or has no valid sample" for k in dead]
-    if len(kept) < len(recording.leads):
-        recording = replace(
-            recording,
-            leads=tuple(recording.leads[k] for k in kept),
-            signal=recording.signal[:, kept],
-            adc_limits=recording.adc_limits[kept],
-        )
-    remarks += _second_lead(recording, spec)
-    return recording, spec, choose_lead(recording, spec.lead), remarks
-
-
-def _second_lead(recording: Recording, spec: Spec) -> list[str]:
-    """What is to be said of the second lead, where the image has one."""
-    if not isinstance(spec, (*PANELLED, FeaturesSpec)) or spec.leads < 2:
-        return []
-    second = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)[1]
-    if second is None:
-        return ["no second lead: its part of the image is empty"]
-    name = recording.leads[second]
-    known = {lead_name(lead) for lead in spec.second_lead}
-    if known and lead_name(name) not in known:
-        return [f"second lead {name}; the image is meant for {', '.join(spec.second_lead)}"]
-    return []
-
-
-def _oddities(recording: Recording, lead: int, samples: np.ndarray) -> list[str]:
-    """What makes one doubt the header: rates, gains and gaps, in words."""
-    remarks = []
-    signal = recording.signal[:, lead]
-    if len(samples) > 1:
-        rr = float(np.median(np.diff(samples))) / recording.fs
-        if not _USUAL_RR_S[0] <= rr <= _USUAL_RR_S[1]:
-            remarks.append(f"median RR {rr:.2f} s: is the sampling frequency right?")
-    reach = max(1, round(_PEAK_S * recording.fs))
-    near = windows(signal, samples[:: max(1, len(samples) // 400)], reach, reach + 1)
-    heights = np.ptp(near, axis=1)
-    heights = heights[np.isfinite(heights)]
-    if len(heights):
-        height = float(np.median(heights))
-        if not _USUAL_R_MV[0] <= height <= _USUAL_R_MV[1]:
-            remarks.append(f"deflection at R {height:.3g} mV: are gain and units right?")
-    in_gaps = int(np.isnan(signal[samples]).sum())
-    if in_gaps:
-        remarks.append(f"{in_gaps} beats where the signal is missing")
-    return remarks
 
 
 def _spread(labels: np.ndarray, k: int) -> list[int]:

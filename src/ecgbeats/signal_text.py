@@ -1,0 +1,337 @@
+"""A recording as text: CSV or JSON samples with sampling rate, units and lead, as people have it.
+
+CSV: one column a lead, values with a decimal point, divided by comma, semicolon, tab or spaces
+(or, with semicolons, a decimal comma); a first line that holds a word is the header, and lines
+that start with # are left out. A column named as a time or a sample number is one: it gives the
+sampling rate where none is given. JSON: an object with `samples` (numbers, or one list a lead),
+and what may else be given beside.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ecgbeats.errors import SignalError
+from ecgbeats.records import Recording
+
+# Millivolts of one unit. Of converter units, `gain` a millivolt.
+UNITS = {"mV": 1.0, "uV": 1e-3, "V": 1e3, "nV": 1e-6, "adu": 1.0}
+DEFAULT_GAIN = 200.0  # WFDB's
+MAX_LEADS = 16
+MAX_NAME = 64
+_TIME = re.compile(
+    r"(time|elapsed time|t|timestamp|sec|secs|seconds?|s|ms|millis|milliseconds?"
+    r"|sample ?#?|samples|sample number|index|idx|n|#)?( ?[\[(](s|sec|seconds|ms)[\])])?",
+    re.IGNORECASE,
+)
+_SAMPLE_NUMBER = re.compile(r"sample.*|index|idx|n|#|", re.IGNORECASE)
+_MILLISECONDS = re.compile(r"\bms\b|milli", re.IGNORECASE)
+# A number alone, as "0.1", "-3,5e-2"; NaN stands for a missing sample.
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)|", re.I)
+
+
+def read_csv(
+    data: bytes,
+    *,
+    fs: float | None = None,
+    units: str = "mV",
+    gain: float | None = None,
+    lead: str | None = None,
+    max_values: int,
+) -> Recording:
+    """The recording that a CSV file holds.
+
+    Parameters
+    ----------
+    fs : float, optional
+        Samples a second; needed where no column tells the time.
+    units : str
+        One of `UNITS`.
+    gain : float, optional
+        Converter units a millivolt, with units "adu"; 200 by default.
+    lead : str, optional
+        Name of the lead that a single column is.
+    max_values : int
+        Greatest number of values.
+
+    Raises
+    ------
+    SignalError
+        With code "not_a_table", "too_many_samples", "bad_sampling_rate", "missing_sampling_rate"
+        or "bad_units".
+    """
+    rows, names = _table(data, max_values)
+    rate = _rate(fs) if fs is not None else None
+    if rows.shape[1] > 1 and (is_time := _time_column(rows, names)) is not None:
+        rate = rate or is_time
+        rows, names = rows[:, 1:], names[1:]
+    if rows.shape[1] > MAX_LEADS:
+        raise SignalError("not_a_table", f"at most {MAX_LEADS} leads", f"{rows.shape[1]} columns")
+    return _recording(rows, rate, units, gain, _names(names, rows.shape[1], lead))
+
+
+def read_json_signal(
+    content: object,
+    *,
+    fs: float | None = None,
+    units: str | None = None,
+    gain: float | None = None,
+    lead: str | None = None,
+    max_values: int,
+) -> tuple[Recording, np.ndarray | None]:
+    """The recording that a JSON object holds, and the positions of its beats if it has them.
+
+    Keys: `samples` (a list of numbers, null where one is missing; or a list of such lists, one a
+    lead), `fs`, `units`, `gain`, `lead` (a name, or one a lead), `beats` (sample numbers).
+    Arguments win over keys.
+
+    Raises
+    ------
+    SignalError
+        As `read_csv`; also "not_a_signal" for an object of another shape and "bad_beats".
+    """
+    if not isinstance(content, dict):
+        raise SignalError(
+            "not_a_signal", 'an object with "samples" and "fs"', type(content).__name__
+        )
+    unknown = sorted({str(key) for key in content} - set(_KEYS))
+    if unknown:
+        raise SignalError("not_a_signal", f"the keys {', '.join(_KEYS)}", repr(unknown[0][:32]))
+    rows = _columns_of(content.get("samples"), max_values)
+    named = lead if lead is not None else content.get("lead")
+    listed = named if isinstance(named, list) else [named]
+    if not all(name is None or isinstance(name, str) for name in listed):
+        raise SignalError("not_a_signal", 'a name, or one a lead, as "lead"', _short(named))
+    names: list[str] = [name or "" for name in listed]
+    if len(names) not in (1, rows.shape[1]):
+        raise SignalError(
+            "not_a_signal", f"{rows.shape[1]} names, one a lead", f"{len(names)} names"
+        )
+    names = names if len(names) == rows.shape[1] else [*names, *[""] * (rows.shape[1] - 1)]
+    rate = fs if fs is not None else content.get("fs")
+    unit = units if units is not None else content.get("units", "mV")
+    scale = gain if gain is not None else content.get("gain")
+    recording = _recording(
+        rows,
+        None if rate is None else _rate(rate),
+        unit,
+        scale,
+        _names(names, rows.shape[1], None),
+    )
+    beats = content.get("beats")
+    return recording, None if beats is None else check_beats(beats, len(rows))
+
+
+_KEYS = ("samples", "fs", "units", "gain", "lead", "beats")
+
+
+def parse_json(data: bytes) -> Any:
+    """The JSON in `data`; NaN and infinities, which are no JSON, are refused.
+
+    Raises
+    ------
+    SignalError
+        With code "not_json".
+    """
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is no JSON")
+
+    try:
+        return json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        words = "nesting without end" if isinstance(error, RecursionError) else str(error)
+        raise SignalError("not_json", "JSON", words[:120]) from error
+
+
+def check_beats(beats: object, length: int) -> np.ndarray:
+    """Sample numbers of beats, increasing, inside a recording of `length` samples."""
+    expected = f"sample numbers of beats, increasing, from 0 to {length - 1}"
+    whole = isinstance(beats, list) and all(type(beat) is int for beat in beats)
+    if not whole or not beats:
+        raise SignalError("bad_beats", expected, _short(beats))
+    assert isinstance(beats, list)
+    if min(beats) < 0 or max(beats) >= length:
+        raise SignalError("bad_beats", expected, "one outside")
+    samples = np.array(beats, np.int64)
+    if (np.diff(samples) <= 0).any():
+        raise SignalError("bad_beats", expected, "some out of order")
+    return samples
+
+
+def _table(data: bytes, max_values: int) -> tuple[np.ndarray, list[str]]:
+    if b"\0" in data[:4096]:
+        raise SignalError("not_a_table", "text", "bytes that are no text")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
+    if not lines:
+        raise SignalError("not_a_table", "a column of numbers", "an empty file")
+    divider = _divider(lines[min(1, len(lines) - 1)])
+    first = _cells(lines[0], divider)
+    titled = not all(_NUMBER.fullmatch(cell) for cell in first) or not any(first)
+    body = lines[1:] if titled else lines
+    # Below the header may stand the units: 'hh:mm:ss.mmm','mV'.
+    while titled and body and not any(_is_value(cell) for cell in _cells(body[0], divider)):
+        body = body[1:]
+        if len(lines) - len(body) > 4:
+            break
+    if not body:
+        raise SignalError("not_a_table", "a column of numbers", "a header alone")
+    columns = len(_cells(body[0], divider))
+    if len(body) * columns > max_values:
+        raise SignalError(
+            "too_many_samples", f"at most {max_values} values", f"{len(body) * columns}"
+        )
+    rows = _numbers(body, divider, columns, offset=len(lines) - len(body))
+    names = [cell.strip("'\" ") for cell in first] if titled else []
+    names = names if len(names) == columns else [""] * columns
+    return rows, names
+
+
+def _numbers(body: Sequence[str], divider: str | None, columns: int, *, offset: int) -> np.ndarray:
+    text = body
+    if divider != "," and any("," in line for line in body[:50]):
+        text = [line.replace(",", ".") for line in body]
+    flat: list[str] = []
+    for number, line in enumerate(text):
+        cells = _cells(line, divider)
+        if len(cells) != columns:
+            raise SignalError(
+                "not_a_table",
+                f"{columns} values in each line",
+                f"{len(cells)} in line {number + offset + 1}",
+            )
+        flat += cells
+    try:
+        values = np.array([cell or "nan" for cell in flat], dtype=np.float64)
+    except ValueError as error:
+        place = next(k for k, cell in enumerate(flat) if not _NUMBER.fullmatch(cell))
+        raise SignalError(
+            "not_a_table",
+            "numbers",
+            f"{flat[place][:32]!r} in line {place // columns + offset + 1}",
+        ) from error
+    return values.reshape(-1, columns)
+
+
+def _divider(line: str) -> str | None:
+    """What divides the cells of a line; None for blanks."""
+    return next((divider for divider in (";", "\t", ",") if divider in line), None)
+
+
+def _cells(line: str, divider: str | None) -> list[str]:
+    if divider is None:
+        return [cell.strip("'\"") for cell in line.split()]
+    return [cell.strip().strip("'\"") for cell in line.rstrip(f"{divider} ").split(divider)]
+
+
+def _is_value(cell: str) -> bool:
+    return bool(cell) and _NUMBER.fullmatch(cell) is not None
+
+
+def _time_column(rows: np.ndarray, names: Sequence[str]) -> float | None:
+    """The sampling rate by the first column if that is a time; 0 for sample numbers."""
+    name = names[0].strip()
+    steps = np.diff(rows[:, 0])
+    if not _TIME.fullmatch(name) or not len(steps) or not np.isfinite(steps).all():
+        return None
+    if not (steps > 0).all():
+        return None
+    step = float(np.median(steps))
+    if _SAMPLE_NUMBER.fullmatch(name):
+        # Without a name it is a number of samples only if it counts.
+        return 0.0 if (steps == 1).all() else None
+    # Times are rounded, so that single steps differ, by less than one step.
+    if steps.max() > 2 * step or step > 2 * steps.mean():
+        raise SignalError("bad_sampling_rate", "even steps of time", "steps of different lengths")
+    # The mean over all: single times are rounded.
+    rate = len(steps) / float(rows[-1, 0] - rows[0, 0])
+    return rate * 1000 if _MILLISECONDS.search(name) else rate
+
+
+def _rate(value: object) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fs = float(value) if number and abs(value) < 1e9 else math.nan  # type: ignore[arg-type]
+    if not (math.isfinite(fs) and fs > 0):
+        raise SignalError("bad_sampling_rate", "samples a second, over 0", _short(value))
+    return fs
+
+
+def _columns_of(samples: object, max_values: int) -> np.ndarray:
+    expected = 'numbers, or one list of numbers a lead, as "samples"'
+    if not isinstance(samples, list) or not samples:
+        raise SignalError("not_a_signal", expected, _short(samples))
+    leads = samples if isinstance(samples[0], list) else [samples]
+    if len(leads) > MAX_LEADS:
+        raise SignalError("not_a_signal", f"at most {MAX_LEADS} leads", f"{len(leads)}")
+    if any(not isinstance(lead, list) or len(lead) != len(leads[0]) for lead in leads):
+        raise SignalError("not_a_signal", "leads of one length", "leads of different lengths")
+    if not leads[0]:
+        raise SignalError("not_a_signal", expected, "an empty list")
+    if len(leads) * len(leads[0]) > max_values:
+        raise SignalError(
+            "too_many_samples", f"at most {max_values} values", str(len(leads) * len(leads[0]))
+        )
+    for lead in leads:
+        for value in lead:
+            if value is not None and type(value) not in (int, float):
+                raise SignalError("not_a_signal", expected, _short(value))
+            if type(value) is int and abs(value) > 2**62:
+                raise SignalError("not_a_signal", expected, "a number beyond all measure")
+    return np.array(leads, np.float64).T
+
+
+def _recording(
+    rows: np.ndarray, fs: float | None, units: object, gain: object, names: tuple[str, ...]
+) -> Recording:
+    if not fs:
+        raise SignalError("missing_sampling_rate", "samples a second, as fs", "none")
+    if not isinstance(units, str) or units not in UNITS:
+        raise SignalError("bad_units", f"one of {', '.join(UNITS)}", _short(units))
+    scale = UNITS[units]
+    if units == "adu":
+        scale = 1 / (DEFAULT_GAIN if gain is None else _positive(gain))
+    elif gain is not None:
+        raise SignalError("bad_units", 'a gain with units "adu" alone', f"units {units}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        signal = (rows * scale).astype(np.float32)
+    # Nobody's heart makes a kilovolt, and squares of more than that leave the range of floats.
+    signal[~(np.abs(signal) < 1e6)] = np.nan
+    limits = np.tile(np.array([[-np.inf, np.inf]], np.float32), (len(names), 1))
+    return Recording("signal", float(_rate(fs)), names, signal, limits)
+
+
+def _positive(gain: object) -> float:
+    number = isinstance(gain, int | float) and not isinstance(gain, bool)
+    value = float(gain) if number and abs(gain) < 1e12 else math.nan  # type: ignore[arg-type]
+    if not value > 0:
+        raise SignalError("bad_units", "converter units a millivolt, over 0", _short(gain))
+    return value
+
+
+def _names(names: Sequence[str], count: int, lead: str | None) -> tuple[str, ...]:
+    if count == 1 and lead:
+        return (lead[:MAX_NAME],)
+    unique: list[str] = []
+    for k in range(count):
+        name = "".join(letter for letter in names[k] if letter.isprintable())[:MAX_NAME].strip()
+        name = name or ("ECG" if count == 1 else f"lead {k + 1}")
+        unique.append(name if name not in unique else f"{name} ({k + 1})")
+    return tuple(unique)
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, str | int | float):
+        return repr(value)[:40]
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, list) else "")

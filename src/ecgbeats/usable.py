@@ -1,0 +1,106 @@
+"""What of a recording from anywhere can be drawn, and what one should doubt in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from ecgbeats.beats import choose_lead, lead_name, windows
+from ecgbeats.errors import DataError
+from ecgbeats.imaging.plane import lead_columns
+from ecgbeats.imaging.spec import PANELLED, FeaturesSpec, Spec
+from ecgbeats.records import Recording
+
+# Words in lead names that say: this is no ECG.
+_OTHER_SIGNAL = re.compile(
+    r"\b(ABP|ART|BP|CVP|PAP|ICP|PLETH|PPG|SPO2|RESP|EEG|EMG|EOG|ACC|TEMP|CO2|FLOW|MARKER|EVENT)\b",
+    re.IGNORECASE,
+)
+# Outside these something is probably wrong in the header, not in the heart.
+_USUAL_RR_S, _USUAL_R_MV = (0.25, 2.5), (0.05, 10.0)
+_PEAK_S = 0.06
+
+
+def usable_leads(
+    recording: Recording, spec: Spec, wanted: str | None
+) -> tuple[Recording, Spec, int, list[str]]:
+    """The recording's leads that show an ECG, the spec, the lead that it draws, remarks.
+
+    Raises
+    ------
+    DataError
+        There is no such lead, or `wanted` is not one.
+    """
+    dead, foreign = [], []
+    for k, name in enumerate(recording.leads):
+        column = recording.signal[:, k]
+        valid = column[np.isfinite(column)]
+        if not len(valid) or valid.min() == valid.max():
+            dead.append(k)
+        elif _OTHER_SIGNAL.search(name.replace("_", " ")):
+            foreign.append(k)
+    kept = [k for k in range(len(recording.leads)) if k not in (*dead, *foreign)]
+    if wanted is not None:
+        names = [name.strip().upper() for name in recording.leads]
+        if wanted.strip().upper() not in names:
+            raise DataError(f"expected lead {wanted}, found {', '.join(recording.leads)}")
+        place = names.index(wanted.strip().upper())
+        if place in dead:
+            raise DataError(f"lead {wanted} has no valid sample or stands still")
+        # Whatever the name sounds like: it was asked for.
+        kept = sorted({*kept, place})
+        spec = spec.model_copy(update={"lead": (recording.leads[place],)})
+    if not kept:
+        raise DataError(
+            f"expected a lead with an ECG; of {', '.join(recording.leads)} "
+            f"{len(dead)} have no valid sample or stand still"
+            + (f", {len(foreign)} are no ECG by their name" if foreign else "")
+        )
+    remarks = [f"lead {recording.leads[k]} stands still or has no valid sample" for k in dead]
+    if len(kept) < len(recording.leads):
+        recording = replace(
+            recording,
+            leads=tuple(recording.leads[k] for k in kept),
+            signal=recording.signal[:, kept],
+            adc_limits=recording.adc_limits[kept],
+        )
+    remarks += _second_lead(recording, spec)
+    return recording, spec, choose_lead(recording, spec.lead), remarks
+
+
+def _second_lead(recording: Recording, spec: Spec) -> list[str]:
+    """What is to be said of the second lead, where the image has one."""
+    if not isinstance(spec, (*PANELLED, FeaturesSpec)) or spec.leads < 2:
+        return []
+    second = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)[1]
+    if second is None:
+        return ["no second lead: its part of the image is empty"]
+    name = recording.leads[second]
+    known = {lead_name(lead) for lead in spec.second_lead}
+    if known and lead_name(name) not in known:
+        return [f"second lead {name}; the image is meant for {', '.join(spec.second_lead)}"]
+    return []
+
+
+def oddities(recording: Recording, lead: int, samples: np.ndarray) -> list[str]:
+    """What makes one doubt the header: rates, gains and gaps, in words."""
+    remarks = []
+    signal = recording.signal[:, lead]
+    if len(samples) > 1:
+        rr = float(np.median(np.diff(samples))) / recording.fs
+        if not _USUAL_RR_S[0] <= rr <= _USUAL_RR_S[1]:
+            remarks.append(f"median RR {rr:.2f} s: is the sampling frequency right?")
+    reach = max(1, round(_PEAK_S * recording.fs))
+    near = windows(signal, samples[:: max(1, len(samples) // 400)], reach, reach + 1)
+    heights = np.ptp(near, axis=1)
+    heights = heights[np.isfinite(heights)]
+    if len(heights):
+        height = float(np.median(heights))
+        if not _USUAL_R_MV[0] <= height <= _USUAL_R_MV[1]:
+            remarks.append(f"deflection at R {height:.3g} mV: are gain and units right?")
+    in_gaps = int(np.isnan(signal[samples]).sum())
+    if in_gaps:
+        remarks.append(f"{in_gaps} beats where the signal is missing")
+    return remarks

@@ -1,0 +1,186 @@
+"""Recordings as text: the CSV and JSON that people have, and what is wrong with others."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ecgbeats.errors import SignalError
+from ecgbeats.records import Recording
+from ecgbeats.signal_text import parse_json, read_csv, read_json_signal
+
+pytestmark = pytest.mark.unit
+
+VALUES = [0.1, -0.25, 0.5, 1.5]
+
+
+def csv(text: str | bytes, **options: object) -> Recording:
+    data = text if isinstance(text, bytes) else text.encode()
+    return read_csv(data, **({"fs": 250.0, "max_values": 1000} | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.1\n-0.25\n0.5\n1.5\n",
+        "anything at all\n0.1\n-0.25\n0.5\n1.5",
+        "ABP\r\n0.1\r\n-0.25\r\n.5\r\n15e-1\r\n",
+        "\ufeff# exported\nMLII (mV)\n\n0.1\n-0.25\n+0.5\n1.5\n\n",
+        '"MLII"\n"0.1"\n"-0.25"\n"0.5"\n"1.5"\n',
+        "x\n0,1\n-0,25\n0,5\n1,5\n".replace(",", "."),
+        "time,MLII\n0,0.1\n0.004,-0.25\n0.008,0.5\n0.012,1.5\n",
+        "sample;ecg\n0;0,1\n1;-0,25\n2;0,5\n3;1,5\n",
+        "'sample #','MLII'\n0,0.1\n1,-0.25\n2,0.5\n3,1.5\n",
+        "time (ms)\tII\n0\t0.1\n4\t-0.25\n8\t0.5\n12\t1.5\n",
+        "'Elapsed time','ECG'\n'sec','mV'\n0,0.1\n0.004,-0.25\n0.008,0.5\n0.012,1.5\n",
+        "0.1,\n-0.25,\n0.5,\n1.5,\n",
+    ],
+)
+def test_a_lead_is_read_whatever_stands_around_it(text: str) -> None:
+    recording = csv(text)
+    assert recording.fs == 250
+    np.testing.assert_allclose(recording.signal[:, 0], VALUES, rtol=1e-6)
+    assert recording.signal.shape == (4, 1)
+
+
+def test_leads_have_the_names_of_their_columns() -> None:
+    recording = csv("MLII,,MLII\n1,2,3\n4,5,6\n")
+    assert recording.leads == ("MLII", "lead 2", "MLII (3)")
+    assert recording.signal.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert csv("hr\n1\n2\n", lead="V5").leads == ("V5",)
+
+
+@pytest.mark.parametrize(
+    ("text", "fs"),
+    [
+        ("time,a\n0,1\n0.003,1\n0.006,1\n0.008,1\n0.011,1\n0.014,1\n0.017,1\n", 6 / 0.017),
+        ("ms,a\n10,1\n12,1\n14,1\n", 500),
+        ("t [s];a\n0;1\n0,5;1\n1;1\n", 2),
+    ],
+)
+def test_a_column_of_times_tells_the_sampling_rate(text: str, fs: float) -> None:
+    assert csv(text, fs=None).fs == pytest.approx(fs)
+
+
+@pytest.mark.parametrize(
+    ("options", "millivolts"),
+    [
+        ({"units": "mV"}, 200),
+        ({"units": "uV"}, 0.2),
+        ({"units": "V"}, 2e5),
+        ({"units": "adu"}, 1),
+        ({"units": "adu", "gain": 100}, 2),
+    ],
+)
+def test_units_become_millivolts(options: dict[str, object], millivolts: float) -> None:
+    assert csv("200\n200\n", **options).signal[0, 0] == pytest.approx(millivolts)
+
+
+def test_gaps_and_what_is_beyond_all_measure_are_missing_samples() -> None:
+    signal = csv("a,b\n1,nan\n,2\ninf,1e300\n3,4\n").signal
+    np.testing.assert_array_equal(np.isnan(signal), [[0, 1], [1, 0], [1, 1], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "code"),
+    [
+        (b"", {}, "not_a_table"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", {}, "not_a_table"),
+        (b"header\n", {}, "not_a_table"),
+        (b"1\n2\nthree\n", {}, "not_a_table"),
+        (b"1,2\n3,4\n5\n", {}, "not_a_table"),
+        (b",".join([b"1"] * 40) + b"\n", {}, "not_a_table"),
+        (b"1\n" * 1001, {}, "too_many_samples"),
+        (b"1\n2\n", {"fs": None}, "missing_sampling_rate"),
+        (b"1\n2\n", {"fs": 0.0}, "bad_sampling_rate"),
+        (b"1\n2\n", {"fs": float("nan")}, "bad_sampling_rate"),
+        (b"time,a\n0,1\n1,1\n2,1\n9,1\n", {"fs": None}, "bad_sampling_rate"),
+        (b"1\n2\n", {"units": "mmHg"}, "bad_units"),
+        (b"1\n2\n", {"gain": 200.0}, "bad_units"),
+        (b"1\n2\n", {"units": "adu", "gain": 0.0}, "bad_units"),
+    ],
+)
+def test_other_text_is_refused_in_words(data: bytes, options: dict, code: str) -> None:
+    with pytest.raises(SignalError) as refused:
+        csv(data, **options)
+    assert refused.value.code == code
+    assert len(str(refused.value)) < 200
+
+
+def test_json_says_all_that_a_form_would() -> None:
+    content = {
+        "samples": [[1, None, 3], [4, 5, 6.5]],
+        "fs": 100,
+        "units": "uV",
+        "lead": ["I", "V1"],
+    }
+    recording, beats = read_json_signal({**content, "beats": [0, 2]}, max_values=10)
+    assert (recording.fs, recording.leads) == (100, ("I", "V1"))
+    np.testing.assert_allclose(recording.signal * 1000, [[1, 4], [np.nan, 5], [3, 6.5]], rtol=1e-6)
+    assert beats is not None and beats.tolist() == [0, 2]
+    recording, beats = read_json_signal({"samples": [1, 2], "fs": 100}, fs=50, max_values=10)
+    assert (recording.fs, recording.leads, beats) == (50, ("ECG",), None)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ([1, 2], "not_a_signal"),
+        ({}, "not_a_signal"),
+        ({"samples": []}, "not_a_signal"),
+        ({"samples": [[]]}, "not_a_signal"),
+        ({"samples": [[1, 2], [3]]}, "not_a_signal"),
+        ({"samples": [1, "2"]}, "not_a_signal"),
+        ({"samples": [True, False]}, "not_a_signal"),
+        ({"samples": [10**400, 1]}, "not_a_signal"),
+        ({"samples": [[[1]]]}, "not_a_signal"),
+        ({"samples": [1], "fs": 9, "sql": "drop"}, "not_a_signal"),
+        ({"samples": [1], "fs": 9, "lead": [1]}, "not_a_signal"),
+        ({"samples": [1], "fs": 9, "lead": ["I", "II"]}, "not_a_signal"),
+        ({"samples": [1] * 11, "fs": 9}, "too_many_samples"),
+        ({"samples": [1]}, "missing_sampling_rate"),
+        ({"samples": [1], "fs": "360"}, "bad_sampling_rate"),
+        ({"samples": [1], "fs": 10**400}, "bad_sampling_rate"),
+        ({"samples": [1], "fs": 9, "units": ["mV"]}, "bad_units"),
+        ({"samples": [1, 2], "fs": 9, "beats": []}, "bad_beats"),
+        ({"samples": [1, 2], "fs": 9, "beats": [1, 0]}, "bad_beats"),
+        ({"samples": [1, 2], "fs": 9, "beats": [2]}, "bad_beats"),
+        ({"samples": [1, 2], "fs": 9, "beats": [-(10**400)]}, "bad_beats"),
+        ({"samples": [1, 2], "fs": 9, "beats": [0.5]}, "bad_beats"),
+    ],
+)
+def test_other_json_is_refused_in_words(content: object, code: str) -> None:
+    with pytest.raises(SignalError) as refused:
+        read_json_signal(content, max_values=10)
+    assert refused.value.code == code
+    assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize("text", ["", "{", "[NaN]", "[1e999999, Infinity]", "[" * 100_000, "\xff"])
+def test_what_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(SignalError) as refused:
+        parse_json(text.encode("latin-1"))
+    assert refused.value.code == "not_json"
+
+
+def test_spoilt_text_is_refused_or_read_and_nothing_else() -> None:
+    rng = np.random.default_rng(8)
+    seeds = [
+        b"time,MLII\n" + b"".join(b"%.3f,%.2f\n" % (k / 250, k % 7) for k in range(40)),
+        json.dumps({"samples": [k % 5 for k in range(40)], "fs": 250, "beats": [3, 9]}).encode(),
+    ]
+    for i in range(600):
+        content = bytearray(seeds[i % 2])
+        for _ in range(int(rng.integers(1, 6))):
+            content[int(rng.integers(len(content)))] = int(rng.integers(256))
+        if i % 5 == 0:
+            del content[int(rng.integers(len(content))) :]
+        try:
+            if i % 2:
+                read_json_signal(parse_json(bytes(content)), max_values=1000)
+            else:
+                csv(bytes(content))
+        except SignalError as error:
+            assert len(str(error)) < 300
