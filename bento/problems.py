@@ -33,8 +33,16 @@ class Refused(BentoMLException):
     def __init__(
         self, status: HTTPStatus, code: str, *, expected: str, got: str, file: int | None = None
     ) -> None:
-        self.problem = Problem(code=code, expected=expected, got=got, file=file)
+        self.problem = Problem(code=code, expected=expected, got=_shown(got), file=file)
         super().__init__(self.problem.model_dump_json(), error_code=status)
+
+
+def _shown(text: str) -> str:
+    """`text`, which may quote what came, fit for a log and a screen."""
+    shown = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+    return shown if len(shown) <= 300 else f"{shown[:299]}…"
 
 
 def log_refusals_in_one_line() -> None:
@@ -47,7 +55,9 @@ def _one_line(record: logging.LogRecord) -> bool:
     if isinstance(error, Refused):
         record.exc_info = None
         record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-        record.msg, record.args = f"Refused: {error}", ()
+        # What came may quote the upload, and that reaches no log.
+        said = error.problem.model_dump_json(include={"code", "expected", "file"})
+        record.msg, record.args = f"Refused: {said}", ()
     return True
 
 

@@ -1,63 +1,47 @@
-"""The service: beat images in, label and probabilities out.
+"""The service: beat images and recordings in, labels and probabilities out.
 
-It stands in a bento beside bundle.json, which names the model that the bento was built for.
+It stands in a bento beside bundle.json, which names the model that the bento was built for
+and says what is known of it.
 """
 
 from __future__ import annotations
 
+import importlib
+import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
+import anyio
 import bentoml
 import numpy as np
 from bentoml.models import BentoModel
-from pydantic import BaseModel, Field
+from bentoml.validators import ContentType
+from PIL import Image
 
+from bento.answers import Beat, Classification, Model, RecordClassification
+from bento.inputs import Explained, Images, Record, Signal
 from bento.problems import ProblemMiddleware, Refused, log_refusals_in_one_line
-from bento.uploads import Images
+from bento.site import BUNDLE, CARD_OF_MODEL, SecurityHeaders, site
+from bento.uploads import Upload
+from ecgbeats.batches import predict_all
 from ecgbeats.errors import ContractError, ImageError
-from ecgbeats.files import read_json, sha256_file
+from ecgbeats.files import sha256_file
 from ecgbeats.imaging.png import decode_upload
 from ecgbeats.inference import CARD, Classifier
+from ecgbeats.labels import LabelScheme
 
-BUNDLE = read_json(Path(__file__).with_name("bundle.json"))
-
-
-class Model(BaseModel):
-    """The model that answered."""
-
-    name: str = Field(examples=["ecgbeats-mitdb-aami5"])
-    version: str = Field(description="Of the registered model.", examples=["3"])
-    recipe: str = Field(examples=["mitdb-aami5"])
-    spec_id: str = Field(description="Of the images that it takes.", examples=["9951e16f64949ec1"])
-
-
-class Beat(BaseModel):
-    """What one image was taken for."""
-
-    file: int = Field(description="Place among the uploaded files, from 0.", examples=[0])
-    label: str = Field(
-        description='The most probable class, or "uncertain" where its probability is below '
-        "what the model was set to answer from.",
-        examples=["V"],
-    )
-    most_probable: str = Field(description="The most probable class in any case.", examples=["V"])
-    probabilities: dict[str, float] = Field(
-        description="Of every class; they add up to 1.",
-        examples=[{"N": 0.02, "S": 0.01, "V": 0.96, "F": 0.01, "Q": 0.0}],
-    )
-
-
-class Classification(bentoml.IODescriptor):
-    """One result for each image, in the order of upload."""
-
-    model: Model
-    results: list[Beat]
+T = TypeVar("T")
+# SciPy's signal processing takes a second or two to import, and BentoML imports this module in
+# two processes, one after the other. What needs it is imported when it is needed, which the
+# worker sees to while it answers already.
+_LATER = ("bento.recordings", "ecgbeats.occlusion")
 
 
 @bentoml.service(name="BeatClassifier")
 class BeatClassifier:
-    """Classifies heartbeats from beat images. Not a medical device."""
+    """Classifies heartbeats from beat images and from recordings. Not a medical device."""
 
     stored = BentoModel(BUNDLE["model"])
 
@@ -71,14 +55,28 @@ class BeatClassifier:
         # The card in turn holds the hash of the network. One thread a prediction: requests,
         # not matrix rows, are what runs in parallel.
         self._classifier = Classifier.load(folder, threads=1)
-        self._model = Model(spec_id=self._classifier.spec.spec_id, **BUNDLE["about"])
+        about = CARD_OF_MODEL
+        self._model = Model(
+            name=about.name,
+            version=about.version,
+            recipe=about.recipe,
+            spec_id=self._classifier.spec.spec_id,
+        )
+        self._scheme = (
+            None
+            if about.labels is None
+            else LabelScheme(source=about.labels_source or "the bento", classes=about.labels)
+        )
+        # Recordings take seconds and memory: one after another, beside the images.
+        self._one_at_a_time: anyio.CapacityLimiter | None = None
+        threading.Thread(target=_import_later, daemon=True).start()
 
     @bentoml.api(input_spec=Images)
     def classify(self, file: list[bytes]) -> Classification:
         """Classify one or more beat images (PNG or JPEG, form field `file`)."""
         images = np.stack([self._decode(i, data) for i, data in enumerate(file)])
         classes = self._classifier.classes
-        probabilities = self._classifier.predict(images)
+        probabilities = predict_all(self._classifier, images)
         answers = self._classifier.answers(probabilities)
         return Classification(
             model=self._model,
@@ -93,6 +91,99 @@ class BeatClassifier:
             ],
         )
 
+    @bentoml.api(input_spec=Signal)
+    async def classify_signal(
+        self,
+        file: list[Upload],
+        fs: float | None = None,
+        units: str | None = None,
+        gain: float | None = None,
+        lead: str | None = None,
+        trace: bool = False,
+        pictures: list[int] | None = None,
+    ) -> RecordClassification:
+        """Find and classify the beats of samples in CSV or JSON.
+
+        A form with the field `file` and the others beside it; or the file itself as the body
+        (text/csv, application/json), the others in the address.
+        """
+
+        def answer() -> RecordClassification:
+            from bento import recordings
+
+            read = recordings.read_signal(file, fs=fs, units=units, gain=gain, lead=lead)
+            return recordings.classify(
+                self._classifier,
+                self._model,
+                read,
+                self._scheme,
+                trace=trace,
+                pictures=pictures or (),
+            )
+
+        return await self._alone(answer)
+
+    @bentoml.api(input_spec=Record)
+    async def classify_record(
+        self,
+        file: list[Upload],
+        beats: Literal["detected", "annotated"] = "detected",
+        annotator: str = "atr",
+        lead: str | None = None,
+        trace: bool = False,
+        pictures: list[int] | None = None,
+    ) -> RecordClassification:
+        """Find and classify the beats of a WFDB record (.hea and .dat, or a zip of them).
+
+        Where annotations come with it (.atr), the answers are compared with them.
+        """
+
+        def answer() -> RecordClassification:
+            from bento import recordings
+
+            read = recordings.read_files(file, annotator, self._scheme, lead=lead)
+            return recordings.classify(
+                self._classifier,
+                self._model,
+                read,
+                self._scheme,
+                beats_from=beats,
+                trace=trace,
+                pictures=pictures or (),
+            )
+
+        return await self._alone(answer)
+
+    @bentoml.api(input_spec=Explained)
+    def explain(
+        self, file: list[bytes], label: str | None = None
+    ) -> Annotated[Image.Image, ContentType("image/png")]:
+        """What the answer to one beat image rests on, as a PNG.
+
+        Red speaks for the class, blue against it, found by occlusion (Zeiler and Fergus, ECCV
+        2014): parts of the image are emptied one after another.
+        """
+        from ecgbeats.occlusion import occlusion_map, overlay
+
+        classes = self._classifier.classes
+        if label is not None and label not in classes:
+            raise Refused(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "no_such_class",
+                expected=f"one of {', '.join(classes)}",
+                got=repr(label[:32]),
+            )
+        image = self._decode(0, file[0])
+        k = int(self._classifier.predict(image[None])[0].argmax())
+        k = k if label is None else classes.index(label)
+        found = occlusion_map(self._classifier.predict, image, k, self._classifier.spec)
+        return Image.fromarray(overlay(image, found))
+
+    async def _alone(self, answer: Callable[[], T]) -> T:
+        if self._one_at_a_time is None:
+            self._one_at_a_time = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(answer, limiter=self._one_at_a_time)
+
     def _decode(self, index: int, data: bytes) -> np.ndarray:
         try:
             return decode_upload(data, self._classifier.spec)
@@ -106,4 +197,11 @@ class BeatClassifier:
             ) from error
 
 
+def _import_later() -> None:
+    for name in _LATER:
+        importlib.import_module(name)
+
+
+BeatClassifier.add_asgi_middleware(SecurityHeaders)
 BeatClassifier.add_asgi_middleware(ProblemMiddleware)
+BeatClassifier.mount_asgi_app(site)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from ecgbeats.files import sha256_file
+from ecgbeats.config import read_params
+from ecgbeats.files import read_json, sha256_file
 from pipelines import packaging
 from pipelines.packaging import GOLDEN
 from pipelines.provenance import code_of
-from pipelines.registry import Registered
+from pipelines.registry import Registered, fetch_report
 
 # Of the model itself; the commit among a bento's labels is that of the service's code.
+PARAMS, METRICS = "params.yaml", "metrics.json"
 _LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
 
 
@@ -42,6 +46,8 @@ class Bentos:
                 "git_commit": code.commit,
                 **{key: tags[key] for key in _LABELS},
             },
+            scheme=read_params(self.root / PARAMS).scheme_of(tags["recipe"]),
+            metrics=_metrics(version),
         )
         return packaging.build_bento(folder, folder / GOLDEN, about, project=self.root)
 
@@ -54,6 +60,12 @@ class Bentos:
             It does not start, or answers otherwise than the offline model.
         """
         return str(packaging.verify_bento(tag, folder / GOLDEN))
+
+
+def _metrics(version: Registered) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-report-") as scratch:
+        content: dict[str, Any] = read_json(fetch_report(version, Path(scratch)) / METRICS)
+        return content
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -30,20 +31,45 @@ from ecgbeats.files import read_json, sha256_file, sha256_text, sha256_tree, wri
 from ecgbeats.golden import Golden, read_golden
 from ecgbeats.imaging.png import encode_png
 from ecgbeats.inference import CARD, ONNX
+from ecgbeats.labels import LabelScheme
 
 BUNDLE, GOLDEN, REQUIREMENTS = "bundle.json", "golden.npz", "requirements.txt"
 
 # The part of the library that the service imports, and no more.
 _SERVED = (
     "__init__.py",
+    "answering.py",
+    "batches.py",
+    "beats.py",
     "errors.py",
     "files.py",
     "inference.py",
+    "labels.py",
+    "occlusion.py",
+    "qrs.py",
+    "records.py",
+    "signal_text.py",
+    "usable.py",
+    "wfdb_bytes.py",
     "imaging/__init__.py",
+    "imaging/composite.py",
+    "imaging/features.py",
+    "imaging/picture.py",
     "imaging/pixels.py",
+    "imaging/plane.py",
     "imaging/png.py",
+    "imaging/render.py",
+    "imaging/scalogram.py",
     "imaging/spec.py",
+    "imaging/spectrogram.py",
+    "imaging/waveform.py",
+    "imaging/wavelets.py",
 )
+# Of metrics.json, what the model's card in the bento has.
+_OF_METRICS = (
+    "dataset", "synthetic", "beats", "patients", "records", "headline", "accuracy",
+    "accuracy_interval", "gross", "without_largest_patient", "calibration",
+)  # fmt: skip
 
 # Label by which a bento is known to hold just this code, model and requirements.
 _CONTENT = "content_sha256"
@@ -66,11 +92,17 @@ class BentoAbout:
         Together the bento's tag, which BentoML writes in lower case.
     labels : mapping of str to str
         With at least "recipe" and "model_version".
+    scheme : LabelScheme or None
+        Which annotations the model's classes stand for; None if not known.
+    metrics : mapping or None
+        The content of the model's metrics.json.
     """
 
     name: str
     version: str
     labels: Mapping[str, str]
+    scheme: LabelScheme | None = None
+    metrics: Mapping[str, Any] | None = None
 
     @property
     def tag(self) -> str:
@@ -190,14 +222,44 @@ def stage(context: Path, model_folder: Path, golden: Path, about: BentoAbout, pr
         {
             "model": model,
             "card_sha256": sha256_file(model_folder / CARD),
-            "about": {
-                "name": about.name,
-                "version": about.labels["model_version"],
-                "recipe": about.labels["recipe"],
-            },
+            "card": _card(read_json(model_folder / CARD), about),
         },
     )
     return model
+
+
+def _card(model: Mapping[str, Any], about: BentoAbout) -> dict[str, Any]:
+    """What `GET /model` says: `model` is the content of model.json."""
+    scheme = about.scheme
+    known = (
+        scheme is not None and not scheme.of_folders and set(scheme.names) == {*model["classes"]}
+    )
+    named = ("name", "recipe", "model_version", _CONTENT)
+    return {
+        "name": about.name,
+        "version": about.labels["model_version"],
+        "recipe": about.labels["recipe"],
+        "classes": model["classes"],
+        "labels": {**scheme.classes} if scheme is not None and known else None,
+        "labels_source": scheme.source if scheme is not None else None,
+        "abstain_below": model.get("answer", {}).get("abstain_below", 0.0),
+        "spec_id": model["spec_id"],
+        "image": model["image"],
+        "network": {
+            **model["model"],
+            "parameters": model["parameters"],
+            "weights_sha256": model["weights_sha256"],
+            "onnx_sha256": model["onnx_sha256"],
+        },
+        "training": model["training"],
+        "metrics": (
+            None
+            if about.metrics is None
+            else {key: about.metrics[key] for key in _OF_METRICS if key in about.metrics}
+        ),
+        "lineage": {key: value for key, value in about.labels.items() if key not in named},
+        "saliency": "occlusion (Zeiler and Fergus, ECCV 2014)",
+    }
 
 
 def verify_bento(
@@ -392,7 +454,9 @@ def _description(about: BentoAbout) -> str:
     rows = "".join(f"| {key} | {value} |\n" for key, value in about.labels.items())
     return (
         f"# {about.tag}\n\n"
-        "Classifies heartbeats from beat images: `POST /classify`. Not a medical device.\n\n"
+        "Classifies heartbeats from beat images (`POST /classify`) and from recordings "
+        "(`POST /classify_record`, `POST /classify_signal`); a page at `/`. "
+        "Not a medical device.\n\n"
         f"| | |\n|---|---|\n{rows}"
     )
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ecgbeats.batches import predict_all
 from ecgbeats.imaging.render import render
 from ecgbeats.imaging.spec import Spec
 from ecgbeats.inference import Classifier
 from ecgbeats.records import Recording
 from ecgbeats.usable import oddities, usable_leads
 
-# Images in one pass: larger ones are no faster on one thread, and take memory by the hundred MB.
-_AT_ONCE = 64
 # Reference and found beat are one within this time (ANSI/AAMI EC57).
 MATCH_S = 0.15
 # A pause is an RR interval over this.
@@ -75,12 +74,6 @@ def answer_beats(
     remarks = [*remarks, *oddities(usable, column, samples)]
     images = render(usable, samples, spec)
     return Answered(usable, column, spec, samples, images, predict_all(classifier, images), remarks)
-
-
-def predict_all(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """As `Classifier.predict`, a few images at a time."""
-    parts = [classifier.predict(images[i : i + _AT_ONCE]) for i in range(0, len(images), _AT_ONCE)]
-    return np.concatenate([np.zeros((0, len(classifier.classes)), np.float32), *parts])
 
 
 def match_beats(reference: np.ndarray, found: np.ndarray, fs: float) -> np.ndarray:

@@ -13,8 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,9 @@ from ecgbeats.errors import ConfigError, ContractError, DataError, ServiceError
 from ecgbeats.files import read_json, sha256_file
 from ecgbeats.golden import read_golden, write_golden
 from ecgbeats.imaging.png import encode_png
-from ecgbeats.inference import CARD, ONNX, Classifier
+from ecgbeats.inference import CARD, ONNX
 from pipelines.packaging import BentoAbout, build_bento, served, verify_bento
+from tests.support.bentos import ABOUT, PROJECT, Built
 from tests.support.tiny_model import (
     CLASSES,
     SPEC,
@@ -41,42 +41,11 @@ from tests.support.tiny_model import (
 
 pytestmark = pytest.mark.service
 
-PROJECT = Path(__file__).parents[2]
-ABOUT = BentoAbout(
-    name="ecgbeats-tiny",
-    version="3-8e6c9d1-3f2a91c",
-    labels={"recipe": "tiny", "model_version": "3", "git_commit": "8e6c9d1"},
-)
 # What the service must do without: seconds to import and hundreds of megabytes.
 HEAVY = (
     "dvc", "great_expectations", "keras", "matplotlib", "mlflow", "onnx", "pandas", "prefect",
     "pyarrow", "sklearn", "tensorflow", "wfdb",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Built:
-    home: Path
-    model: Path
-    golden: Path
-    tag: str
-    classifier: Classifier
-
-    @property
-    def folder(self) -> Path:
-        return self.home / "bentos" / self.tag.replace(":", "/")
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """A bento of a tiny model, in a store of its own."""
-    root = tmp_path_factory.mktemp("bento")
-    classifier = write_tiny_model(root / "model")
-    write_tiny_golden(root / "golden.npz", classifier)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BENTOML_HOME", str(root / "home"))
-        tag = build_bento(root / "model", root / "golden.npz", ABOUT, project=PROJECT)
-        yield Built(root / "home", root / "model", root / "golden.npz", tag, classifier)
 
 
 @pytest.fixture
@@ -85,31 +54,6 @@ def store(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Buil
     shutil.copytree(built.home, tmp_path / "home")
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
     return replace(built, home=tmp_path / "home")
-
-
-@pytest.fixture(scope="module")
-def service(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The service, imported from the bento, in this process."""
-    import bentoml
-
-    # With its models inside, as in a container: no store of this process has a part in it.
-    folder = tmp_path_factory.mktemp("unpacked") / "bento"
-    shutil.copytree(built.folder, folder)
-    shutil.copytree(built.home / "models", folder / "models")
-    _forget_bento()
-    yield bentoml.load(str(folder))
-    _forget_bento()
-
-
-@pytest.fixture(scope="module")
-def client(service: Any) -> Iterator[TestClient]:
-    with TestClient(service.to_asgi()) as running:
-        yield running
-
-
-def _forget_bento() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "bento"]:
-        del sys.modules[name]
 
 
 def _png(image: np.ndarray | None = None, spec_id: str = SPEC.spec_id) -> bytes:
@@ -168,7 +112,7 @@ def test_the_service_imports_nothing_heavy_and_only_its_own_library(
 ) -> None:
     (tmp_path / "beat.png").write_bytes(_png())
     code = (
-        "import json, sys, bento.service, ecgbeats\n"
+        "import json, sys, bento.service, bento.recordings, ecgbeats, ecgbeats.occlusion\n"
         "bento.service.BeatClassifier().classify(file=[open(sys.argv[1], 'rb').read()])\n"
         "print(json.dumps([sorted({m.partition('.')[0] for m in sys.modules}),"
         " ecgbeats.__file__]))"
@@ -483,6 +427,29 @@ def test_openapi_describes_request_and_answer(client: TestClient) -> None:
     schemas = spec["components"]["schemas"]
     assert set(schemas["Classification"]["required"]) == {"model", "results"}
     assert set(schemas["Beat"]["required"]) == {"file", "label", "most_probable", "probabilities"}
+
+
+def test_openapi_describes_every_endpoint_with_types_and_examples(client: TestClient) -> None:
+    spec = client.get("/docs.json").json()
+    for path, method, answer in (
+        ("/classify", "post", "Classification"),
+        ("/classify_signal", "post", "RecordClassification"),
+        ("/classify_record", "post", "RecordClassification"),
+        ("/model", "get", "Card"),
+    ):
+        operation = spec["paths"][path][method]
+        assert operation["description"]
+        assert answer in json.dumps(operation["responses"]["200"]) or (
+            operation["responses"]["200"]["content"]["application/json"]["schema"]["title"]
+            == answer
+        )
+    assert "image/png" in spec["paths"]["/explain"]["post"]["responses"]["200"]["content"]
+    fields = spec["paths"]["/classify_signal"]["post"]["requestBody"]["content"]
+    properties = fields["multipart/form-data"]["schema"]["properties"]
+    assert set(properties) == {"file", "fs", "units", "gain", "lead", "trace", "pictures"}
+    assert all(properties[name].get("examples") for name in properties if name != "file")
+    beat = spec["components"]["schemas"]["RecordedBeat"]["properties"]
+    assert all(beat[name].get("examples") for name in beat)
 
 
 # The bento in the store.
