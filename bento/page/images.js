@@ -1,0 +1,49 @@
+// Pictures of beats: what each was taken for, and what that rests on.
+
+import { explain } from "./api.js";
+import { bars, make, verdict } from "./dom.js";
+
+/** A button that shows, below it, which parts of the picture an answer rests on. */
+export function saliency(png, answer, fail) {
+  const place = make("div", { class: "saliency" });
+  const label = answer.most_probable;
+  const button = make("button", { type: "button" }, `Why ${label}?`);
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    button.textContent = "Looking…";
+    try {
+      const url = URL.createObjectURL(await explain(png, label));
+      const image = make("img", { class: "pixels", src: url, alt: `Saliency for ${label}: the picture, red where it speaks for ${label}, blue where against` });
+      image.addEventListener("load", () => URL.revokeObjectURL(url));
+      place.replaceChildren(
+        make("figure", {}, image,
+          make("figcaption", {}, `Red speaks for ${label}, blue against it (occlusion: parts of the picture emptied, one after another).`)),
+      );
+    } catch (error) {
+      button.disabled = false;
+      button.textContent = `Why ${label}?`;
+      fail(error);
+    }
+  });
+  place.append(button);
+  return place;
+}
+
+/** Show the answers to `files`, in their order. */
+export function showImages(place, files, answer, titles, fail) {
+  const cards = answer.results.map((result) => {
+    const file = files[result.file];
+    const url = URL.createObjectURL(file);
+    const image = make("img", { class: "pixels", src: url, alt: `The picture ${file.name}` });
+    image.addEventListener("load", () => URL.revokeObjectURL(url));
+    return make("article", { class: "card beat" },
+      make("figure", {}, image, make("figcaption", {}, file.name)),
+      make("div", {}, verdict(result, titles), bars(result.probabilities), saliency(file, result, fail)),
+    );
+  });
+  const many = cards.length === 1 ? "One beat" : `${cards.length} beats`;
+  place.replaceChildren(
+    make("h2", {}, many),
+    make("div", { class: "beats" }, ...cards),
+  );
+}
