@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.testclient import TestClient
 
 from ecgbeats.imaging.png import encode_png
 from tests.support.bentos import PROJECT
@@ -34,11 +35,12 @@ PATIENCE_MS = 20_000
 
 
 @pytest.fixture(scope="module")
-def url(service: Any) -> Iterator[str]:
-    """The service of the session's bento, in this process, on a port of its own."""
+def url(client: TestClient) -> Iterator[str]:
+    """The service that other tests ask in this process, on a port of its own besides."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(service.to_asgi(), log_level="warning", lifespan="on")
+        # BentoML counts for Prometheus by process: a second application would not start.
+        config = uvicorn.Config(client.app, log_level="warning", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

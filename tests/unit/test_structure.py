@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.packaging import _SERVED
+from tests.unit.test_stage_dependencies import imports
+
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
@@ -54,3 +57,18 @@ def test_each_outside_system_has_its_door(package: str, doors: set[str]) -> None
 def test_only_packaging_and_the_service_know_bentoml() -> None:
     outside = {path for path in users_of("bentoml") if not path.startswith("bento/")}
     assert outside <= {"pipelines/packaging.py", "pipelines/bento_build.py"}
+
+
+def test_the_bento_holds_just_what_the_service_imports_of_the_library() -> None:
+    source = ROOT / "src"
+    todo = set().union(
+        *(imports(ast.parse(path.read_text("utf-8"))) for path in (ROOT / "bento").glob("*.py"))
+    )
+    seen: set[Path] = {
+        source / "ecgbeats" / name for name in ("__init__.py", "imaging/__init__.py")
+    }
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        todo |= imports(ast.parse(path.read_text("utf-8"))) - seen
+    assert {path.relative_to(source / "ecgbeats").as_posix() for path in seen} == set(_SERVED)
