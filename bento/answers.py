@@ -37,12 +37,17 @@ class Beat(Answer):
     """What one image was taken for."""
 
     file: int = Field(description="Place among the uploaded files, from 0.", examples=[0])
+    model: str = Field(
+        default="",
+        description="Name of the model that answered.",
+        examples=["ecgbeats-mitdb-aami5"],
+    )
 
 
 class Classification(bentoml.IODescriptor):
     """One result for each image, in the order of upload."""
 
-    model: Model
+    model: Model = Field(description="The one that the service is of.")
     results: list[Beat]
 
 
@@ -184,4 +189,7 @@ class Card(BaseModel):
     )
     lineage: dict[str, str] = Field(description="What it was made of, by hash and commit.")
     saliency: str = Field(description="How `/explain` finds what an answer rests on.")
+    beside: list[Card] = Field(
+        default_factory=list, description="Models that answer plain pictures."
+    )
     medical_device: Literal[False] = False

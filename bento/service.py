@@ -1,17 +1,18 @@
 """The service: beat images and recordings in, labels and probabilities out.
 
-It stands in a bento beside bundle.json, which names the model that the bento was built for
-and says what is known of it.
+It stands in a bento beside bundle.json, which names the models that the bento was built of and
+says what is known of them.
 """
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import anyio
 import bentoml
@@ -20,7 +21,7 @@ from bentoml.models import BentoModel
 from bentoml.validators import ContentType
 from PIL import Image
 
-from bento.answers import Beat, Classification, Model, RecordClassification
+from bento.answers import Beat, Card, Classification, Model, RecordClassification
 from bento.inputs import Explained, Images, Record, Signal
 from bento.problems import ProblemMiddleware, Refused, log_refusals_in_one_line
 from bento.site import BUNDLE, CARD_OF_MODEL, SecurityHeaders, site
@@ -31,6 +32,7 @@ from ecgbeats.files import sha256_file
 from ecgbeats.imaging.png import decode_upload
 from ecgbeats.inference import CARD, Classifier
 from ecgbeats.labels import LabelScheme
+from ecgbeats.likeness import check_likeness, named_spec
 
 T = TypeVar("T")
 # SciPy's signal processing takes a second or two to import, and BentoML imports this module in
@@ -43,25 +45,20 @@ _LATER = ("bento.recordings", "ecgbeats.occlusion")
 class BeatClassifier:
     """Classifies heartbeats from beat images and from recordings. Not a medical device."""
 
-    stored = BentoModel(BUNDLE["model"])
+    # The model that the bento is of, and one for plain pictures beside it if there is one.
+    stored = BentoModel(BUNDLE["models"][0]["model"])
+    stored_beside = BentoModel(BUNDLE["models"][1]["model"]) if len(BUNDLE["models"]) > 1 else None
 
     def __init__(self) -> None:
         log_refusals_in_one_line()
-        folder = Path(self.stored.path)
-        found = sha256_file(folder / CARD)
-        if found != BUNDLE["card_sha256"]:
-            expected = BUNDLE["card_sha256"]
-            raise ContractError(f"{folder / CARD}: expected SHA-256 {expected}, found {found}")
-        # The card in turn holds the hash of the network. One thread a prediction: requests,
-        # not matrix rows, are what runs in parallel.
-        self._classifier = Classifier.load(folder, threads=1)
+        self._loaded = [
+            _load(Path(stored.path), entry)
+            for stored, entry in zip(
+                filter(None, (self.stored, self.stored_beside)), BUNDLE["models"], strict=True
+            )
+        ]
+        self._classifier, self._model = self._loaded[0].classifier, self._loaded[0].about
         about = CARD_OF_MODEL
-        self._model = Model(
-            name=about.name,
-            version=about.version,
-            recipe=about.recipe,
-            spec_id=self._classifier.spec.spec_id,
-        )
         self._scheme = (
             None
             if about.labels is None
@@ -73,23 +70,19 @@ class BeatClassifier:
 
     @bentoml.api(input_spec=Images)
     def classify(self, file: list[bytes]) -> Classification:
-        """Classify one or more beat images (PNG or JPEG, form field `file`)."""
-        images = np.stack([self._decode(i, data) for i, data in enumerate(file)])
-        classes = self._classifier.classes
-        probabilities = predict_all(self._classifier, images)
-        answers = self._classifier.answers(probabilities)
-        return Classification(
-            model=self._model,
-            results=[
-                Beat(
-                    file=i,
-                    label=answer,
-                    most_probable=classes[int(row.argmax())],
-                    probabilities=dict(zip(classes, row.tolist(), strict=True)),
-                )
-                for i, (answer, row) in enumerate(zip(answers, probabilities, strict=True))
-            ],
-        )
+        """Classify one or more beat images (PNG or JPEG, form field `file`).
+
+        An image that names its spec is answered by the model of that spec; a plain picture by
+        the model for such, if the bento holds one. What does not look like a beat is refused.
+        """
+        results: dict[int, Beat] = {}
+        decoded = [self._decode(i, data) for i, data in enumerate(file)]
+        for loaded in self._loaded:
+            places = [i for i, (by, _) in enumerate(decoded) if by is loaded]
+            if places:
+                images = np.stack([decoded[i][1] for i in places])
+                results |= zip(places, _beats(loaded, places, images), strict=True)
+        return Classification(model=self._model, results=[results[i] for i in sorted(results)])
 
     @bentoml.api(input_spec=Signal)
     async def classify_signal(
@@ -165,7 +158,9 @@ class BeatClassifier:
         """
         from ecgbeats.occlusion import occlusion_map, overlay
 
-        classes = self._classifier.classes
+        loaded, image = self._decode(0, file[0])
+        classifier = loaded.classifier
+        classes = classifier.classes
         if label is not None and label not in classes:
             raise Refused(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -173,10 +168,9 @@ class BeatClassifier:
                 expected=f"one of {', '.join(classes)}",
                 got=repr(label[:32]),
             )
-        image = self._decode(0, file[0])
-        k = int(self._classifier.predict(image[None])[0].argmax())
+        k = int(classifier.predict(image[None])[0].argmax())
         k = k if label is None else classes.index(label)
-        found = occlusion_map(self._classifier.predict, image, k, self._classifier.spec)
+        found = occlusion_map(classifier.predict, image, k, classifier.spec)
         return Image.fromarray(overlay(image, found))
 
     async def _alone(self, answer: Callable[[], T]) -> T:
@@ -184,17 +178,71 @@ class BeatClassifier:
             self._one_at_a_time = anyio.CapacityLimiter(1)
         return await anyio.to_thread.run_sync(answer, limiter=self._one_at_a_time)
 
-    def _decode(self, index: int, data: bytes) -> np.ndarray:
-        try:
-            return decode_upload(data, self._classifier.spec)
-        except ImageError as error:
-            raise Refused(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                error.code,
-                expected=error.expected,
-                got=error.got,
-                file=index,
-            ) from error
+    def _decode(self, index: int, data: bytes) -> tuple[_Loaded, np.ndarray]:
+        """An uploaded image as the model takes it that is to answer it."""
+        named = named_spec(data)
+        of_spec = [each for each in self._loaded if each.about.spec_id == named]
+        # Unnamed, it may be ours as a JPEG; then the first model takes it, else the one beside.
+        candidates = of_spec or self._loaded
+        refusal: ImageError | None = None
+        for loaded in candidates:
+            spec = loaded.classifier.spec
+            try:
+                image = decode_upload(data, spec)
+                if named is None:
+                    check_likeness(image, spec)
+            except ImageError as error:
+                # The words of the last: those on plain pictures, which a stranger understands.
+                refusal = error if refusal is None or named is None else refusal
+            else:
+                return loaded, image
+        assert refusal is not None
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            refusal.code,
+            expected=refusal.expected,
+            got=refusal.got,
+            file=index,
+        ) from refusal
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    classifier: Classifier
+    about: Model
+
+
+def _load(folder: Path, entry: Mapping[str, Any]) -> _Loaded:
+    found, expected = sha256_file(folder / CARD), entry["card_sha256"]
+    if found != expected:
+        raise ContractError(f"{folder / CARD}: expected SHA-256 {expected}, found {found}")
+    # The card in turn holds the hash of the network. One thread a prediction: requests, not
+    # matrix rows, are what runs in parallel.
+    classifier = Classifier.load(folder, threads=1)
+    card = Card.model_validate(entry["card"])
+    about = Model(
+        name=card.name,
+        version=card.version,
+        recipe=card.recipe,
+        spec_id=classifier.spec.spec_id,
+    )
+    return _Loaded(classifier, about)
+
+
+def _beats(loaded: _Loaded, places: list[int], images: np.ndarray) -> list[Beat]:
+    classes = loaded.classifier.classes
+    probabilities = predict_all(loaded.classifier, images)
+    answers = loaded.classifier.answers(probabilities)
+    return [
+        Beat(
+            file=place,
+            model=loaded.about.name,
+            label=answer,
+            most_probable=classes[int(row.argmax())],
+            probabilities=dict(zip(classes, row.tolist(), strict=True)),
+        )
+        for place, answer, row in zip(places, answers, probabilities, strict=True)
+    ]
 
 
 def _import_later() -> None:

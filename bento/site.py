@@ -28,7 +28,8 @@ _HERE = Path(__file__).parent
 PAGE = _HERE / "page"
 SAMPLES = PAGE / "samples"
 BUNDLE: dict[str, Any] = read_json(_HERE / "bundle.json")
-CARD_OF_MODEL = Card.model_validate(BUNDLE["card"])
+_CARDS = [entry["card"] for entry in BUNDLE["models"]]
+CARD_OF_MODEL = Card.model_validate({**_CARDS[0], "beside": _CARDS[1:]})
 
 # Of each class: how many examples, and the time around R that they show.
 _EXAMPLES, _BEFORE_S, _AFTER_S, _TRACE_HZ = 3, 0.9, 0.9, 180.0

@@ -1,4 +1,4 @@
-"""Save a model and build a bento of it, in the store that BENTOML_HOME names.
+"""Save models and build a bento of them, in the store that BENTOML_HOME names.
 
 Run by `pipelines.packaging` in an interpreter of its own, with its order as JSON on
 standard input: BentoML imports the service to build it, and both keep what they have
@@ -17,9 +17,10 @@ import bentoml
 
 
 def build(order: dict[str, Any]) -> None:
-    with bentoml.models.create(order["model"], labels=order["labels"]) as model:
-        for file in order["model_files"]:
-            shutil.copyfile(file, model.path_of(Path(file).name))
+    for tag, files in order["models"].items():
+        with bentoml.models.create(tag, labels=order["labels"]) as model:
+            for file in files:
+                shutil.copyfile(file, model.path_of(Path(file).name))
     bentoml.bentos.build(
         "bento.service:BeatClassifier",
         name=order["name"],

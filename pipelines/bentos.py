@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import yaml
 
 from ecgbeats.config import read_params
 from ecgbeats.files import read_json, sha256_file
-from pipelines import packaging
-from pipelines.packaging import GOLDEN
+from pipelines import packaging, registry
+from pipelines.packaging import GOLDEN, GOLDEN_BESIDE
 from pipelines.provenance import code_of
-from pipelines.registry import Registered, fetch_report
+from pipelines.registry import Registered
 
 # Of the model itself; the commit among a bento's labels is that of the service's code.
+# Ends the name of the recipe whose model answers plain pictures beside another's.
+_PICTURES = "-picture"
 PARAMS, METRICS = "params.yaml", "metrics.json"
 _LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
 
@@ -34,10 +36,31 @@ class Bentos:
     def build(self, version: Registered, folder: Path) -> str:
         """Build the bento of a version, whose model folder is `folder`, and return its tag.
 
-        One that is there already, with the same content, is not built again.
+        The champion of the recipe `<recipe>-picture`, if there is one, goes beside it. A bento
+        that is there already, with the same content, is not built again.
         """
+        about = self._about(version)
+        with tempfile.TemporaryDirectory(prefix="ecgbeats-beside-") as scratch:
+            beside = self._beside(version.tags["recipe"], Path(scratch))
+            if beside is not None:
+                number = beside.about.labels["model_version"]
+                about = replace(about, version=f"{about.version}-p{number}")
+            return packaging.build_bento(
+                folder, folder / GOLDEN, about, project=self.root, beside=beside
+            )
+
+    def _beside(self, recipe: str, scratch: Path) -> packaging.Source | None:
+        champion = registry.champion(f"{recipe}{_PICTURES}")
+        if champion is None or not champion.approved:
+            return None
+        folder = registry.fetch_model(champion, scratch)
+        return packaging.Source(folder, folder / GOLDEN, self._about(champion))
+
+    def _about(self, version: Registered) -> packaging.BentoAbout:
         tags, code = version.tags, code_of(self.root)
-        about = packaging.BentoAbout(
+        params = read_params(self.root / PARAMS)
+        known = tags["recipe"] in params.recipes
+        return packaging.BentoAbout(
             name=version.name,
             version=f"{version.version}-{code.short}-{tags['data_hash'][:7]}",
             labels={
@@ -46,10 +69,9 @@ class Bentos:
                 "git_commit": code.commit,
                 **{key: tags[key] for key in _LABELS},
             },
-            scheme=read_params(self.root / PARAMS).scheme_of(tags["recipe"]),
+            scheme=params.scheme_of(tags["recipe"]) if known else None,
             metrics=_metrics(version),
         )
-        return packaging.build_bento(folder, folder / GOLDEN, about, project=self.root)
 
     def verify(self, tag: str, folder: Path) -> str:
         """Let the bento answer the golden batch in `folder`; say how well it did.
@@ -59,12 +81,17 @@ class Bentos:
         ServiceError
             It does not start, or answers otherwise than the offline model.
         """
-        return str(packaging.verify_bento(tag, folder / GOLDEN))
+        beside = packaging.bento_folder(tag) / "src" / GOLDEN_BESIDE
+        return str(
+            packaging.verify_bento(
+                tag, folder / GOLDEN, beside=beside if beside.is_file() else None
+            )
+        )
 
 
 def _metrics(version: Registered) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ecgbeats-report-") as scratch:
-        content: dict[str, Any] = read_json(fetch_report(version, Path(scratch)) / METRICS)
+        content: dict[str, Any] = read_json(registry.fetch_report(version, Path(scratch)) / METRICS)
         return content
 
 
@@ -92,6 +119,8 @@ def held(tag: str) -> Held | None:
     files: dict[str, str] = {}
     for service in about["services"]:
         for model in service["models"]:
+            if model["tag"].partition(":")[0] != tag.partition(":")[0]:
+                continue  # the model for plain pictures, beside the one that the bento is of
             files |= {
                 path.name: sha256_file(path)
                 for path in sorted(packaging.model_folder(model["tag"]).glob("*"))

@@ -34,6 +34,7 @@ from ecgbeats.inference import CARD, ONNX
 from ecgbeats.labels import LabelScheme
 
 BUNDLE, GOLDEN, REQUIREMENTS = "bundle.json", "golden.npz", "requirements.txt"
+GOLDEN_BESIDE = "golden-beside.npz"
 
 # The part of the library that the service imports, and no more.
 _SERVED = (
@@ -45,6 +46,7 @@ _SERVED = (
     "files.py",
     "inference.py",
     "labels.py",
+    "likeness.py",
     "occlusion.py",
     "qrs.py",
     "records.py",
@@ -110,6 +112,21 @@ class BentoAbout:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A registered model as it goes into a bento.
+
+    Attributes
+    ----------
+    folder, golden : Path
+        As of `build_bento`.
+    """
+
+    folder: Path
+    golden: Path
+    about: BentoAbout
+
+
+@dataclass(frozen=True)
 class Verified:
     """A bento that answered its golden batch as the offline model does."""
 
@@ -125,7 +142,14 @@ class Verified:
         )
 
 
-def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project: Path) -> str:
+def build_bento(
+    model_folder: Path,
+    golden: Path,
+    about: BentoAbout,
+    *,
+    project: Path,
+    beside: Source | None = None,
+) -> str:
     """Build the bento of a trained model in the store that BENTOML_HOME names.
 
     Parameters
@@ -136,6 +160,8 @@ def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project:
         The golden batch; it goes into the bento, so that whoever runs it can check it.
     project : Path
         The checkout, for the service's code and the lock.
+    beside : Source, optional
+        A model for plain pictures.
 
     Returns
     -------
@@ -155,9 +181,11 @@ def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project:
     home = _home()
     about = replace(about, name=about.name.lower(), version=about.version.lower())
     _check(model_folder, read_golden(golden))
+    if beside is not None:
+        _check_beside(model_folder, beside)
     with tempfile.TemporaryDirectory(prefix="ecgbeats-bento-") as scratch:
         context = Path(scratch) / "context"
-        model = stage(context, model_folder, golden, about, project)
+        models = stage(context, model_folder, golden, about, project, beside)
         labels = {**about.labels, _CONTENT: sha256_tree(context)}
         target = home / "bentos" / about.name / about.version
         if target.exists():
@@ -169,8 +197,10 @@ def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project:
             "labels": labels,
             "description": _description(about),
             "context": str(context),
-            "model": model,
-            "model_files": [str(model_folder.resolve() / name) for name in (CARD, ONNX)],
+            "models": {
+                model: [str(folder.resolve() / name) for name in (CARD, ONNX)]
+                for model, folder in models.items()
+            },
         }
         home.mkdir(parents=True, exist_ok=True)
         # In the same file system as the store, so that moving is one rename.
@@ -182,7 +212,8 @@ def build_bento(model_folder: Path, golden: Path, about: BentoAbout, *, project:
                 env={**_environment(), "BENTOML_HOME": building},
                 stdin=json.dumps(order),
             )
-            _move(Path(building), home, "models", *model.split(":"))
+            for model in models:
+                _move(Path(building), home, "models", *model.split(":"))
             _move(Path(building), home, "bentos", about.name, about.version)
     return about.tag
 
@@ -202,8 +233,15 @@ def model_folder(tag: str) -> Path:
     return _home().joinpath("models", *tag.split(":"))
 
 
-def stage(context: Path, model_folder: Path, golden: Path, about: BentoAbout, project: Path) -> str:
-    """Lay out in the new folder `context` all that the bento holds; return the model's tag.
+def stage(
+    context: Path,
+    model_folder: Path,
+    golden: Path,
+    about: BentoAbout,
+    project: Path,
+    beside: Source | None = None,
+) -> dict[str, Path]:
+    """Lay out in the new folder `context` all that the bento holds; return its models' tags.
 
     The folder is the root of its imports: `bento.service` and what it needs of `ecgbeats`.
     """
@@ -215,17 +253,24 @@ def stage(context: Path, model_folder: Path, golden: Path, about: BentoAbout, pr
     shutil.copyfile(project / "LICENSE", context / "LICENSE")
     shutil.copyfile(golden, context / GOLDEN)
     write_text(context / REQUIREMENTS, _requirements(project))
-    content = sha256_text("".join(sha256_file(model_folder / name) for name in (CARD, ONNX)))
-    model = f"{about.name}:{content[:16]}"
-    write_json(
-        context / "bento" / BUNDLE,
-        {
-            "model": model,
-            "card_sha256": sha256_file(model_folder / CARD),
-            "card": _card(read_json(model_folder / CARD), about),
-        },
-    )
-    return model
+    entries = [_entry(model_folder, about)]
+    models = {entries[0]["model"]: model_folder}
+    if beside is not None:
+        shutil.copyfile(beside.golden, context / GOLDEN_BESIDE)
+        entries.append(_entry(beside.folder, beside.about))
+        models[entries[1]["model"]] = beside.folder
+    write_json(context / "bento" / BUNDLE, {"models": entries})
+    return models
+
+
+def _entry(folder: Path, about: BentoAbout) -> dict[str, Any]:
+    """What bundle.json says of the model in `folder`."""
+    content = sha256_text("".join(sha256_file(folder / name) for name in (CARD, ONNX)))
+    return {
+        "model": f"{about.name.lower()}:{content[:16]}",
+        "card_sha256": sha256_file(folder / CARD),
+        "card": _card(read_json(folder / CARD), about),
+    }
 
 
 def _card(model: Mapping[str, Any], about: BentoAbout) -> dict[str, Any]:
@@ -263,12 +308,19 @@ def _card(model: Mapping[str, Any], about: BentoAbout) -> dict[str, Any]:
 
 
 def verify_bento(
-    tag: str, golden: Path, *, tolerance: float = 1e-5, patience_s: float = 120.0
+    tag: str,
+    golden: Path,
+    *,
+    beside: Path | None = None,
+    tolerance: float = 1e-5,
+    patience_s: float = 120.0,
 ) -> Verified:
     """Start the built bento and hold its answers over HTTP against the offline ones.
 
     Parameters
     ----------
+    beside : Path, optional
+        The golden batch of the model for plain pictures.
     tolerance : float
         Greatest difference of a probability that is let pass.
     patience_s : float
@@ -279,16 +331,17 @@ def verify_bento(
     ServiceError
         The bento does not start, refuses an image, or answers otherwise.
     """
-    expected = read_golden(golden)
+    batches = [read_golden(path) for path in (golden, beside) if path is not None]
     with served(tag, patience_s=patience_s) as (url, ready_s):
-        answered = _ask(url, expected)
-    apart = float(np.abs(answered - expected.probabilities).max())
+        apart = max(
+            float(np.abs(_ask(url, batch) - batch.probabilities).max()) for batch in batches
+        )
     if not apart <= tolerance:
         raise ServiceError(
             f"{tag}: its probabilities differ from the offline ones by up to {apart:.1e}; "
             f"expected at most {tolerance:.0e}"
         )
-    return Verified(tag, len(expected.images), apart, ready_s)
+    return Verified(tag, sum(len(batch.images) for batch in batches), apart, ready_s)
 
 
 def _ask(url: str, golden: Golden) -> np.ndarray:
@@ -414,6 +467,18 @@ def _check(model_folder: Path, golden: Golden) -> None:
                 f"golden batch: expected the {key} of {model_folder / CARD}, {card[key]!r}; "
                 f"got {ours!r}"
             )
+
+
+def _check_beside(model_folder: Path, beside: Source) -> None:
+    _check(beside.folder, read_golden(beside.golden))
+    ours, theirs = read_json(model_folder / CARD), read_json(beside.folder / CARD)
+    if theirs["image"]["representation"] != "picture":
+        raise ContractError(
+            f"{beside.folder}: expected a model for plain pictures to go beside another, got one "
+            f"for {theirs['image']['representation']} images"
+        )
+    if ours["spec_id"] == theirs["spec_id"]:
+        raise ContractError(f"{beside.folder}: expected another spec than {ours['spec_id']}")
 
 
 def _check_same(bento: Path, labels: Mapping[str, str]) -> None:

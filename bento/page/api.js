@@ -15,6 +15,7 @@ const WORDS = {
   too_many_pixels: "The picture is too large.",
   other_spec: "That picture was drawn for another model.",
   blank_image: "There is no trace in that picture.",
+  not_a_beat: "That does not look like a beat.",
   file_too_large: "A file is too large.",
   request_too_large: "That is too much at once.",
   too_many_files: "These are too many files at once.",

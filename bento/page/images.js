@@ -38,7 +38,9 @@ export function showImages(place, files, answer, titles, fail) {
     image.addEventListener("load", () => URL.revokeObjectURL(url));
     return make("article", { class: "card beat" },
       make("figure", {}, image, make("figcaption", {}, file.name)),
-      make("div", {}, verdict(result, titles), bars(result.probabilities), saliency(file, result, fail)),
+      make("div", {}, verdict(result, titles), bars(result.probabilities),
+        result.model === answer.model.name ? null : make("p", { class: "quiet" }, `Answered by ${result.model}, the model for plain pictures.`),
+        saliency(file, result, fail)),
     );
   });
   const many = cards.length === 1 ? "One beat" : `${cards.length} beats`;

@@ -60,6 +60,7 @@ export function showModel(place, card) {
         ["Image", `${card.image.representation}, drawn at ${card.image.fs} Hz; spec ${card.spec_id}`],
         ["Says “uncertain”", card.abstain_below ? `below a probability of ${card.abstain_below}` : "never"],
         ["Explained by", card.saliency],
+        ["Plain pictures are for", card.beside.map((other) => `${other.name}, version ${other.version}`).join(", ")],
       ])),
   ];
   if (metrics) {

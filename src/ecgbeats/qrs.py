@@ -26,8 +26,9 @@ _TO_PEAK_S = 0.06
 # Mirrored before the start, for the detector to learn its thresholds on: of
 # the beats of the first ten seconds of DS1's records it misses 1 of 285, else 11.
 _LEARN_S = 3.0
-# A first beat of less than this share of the usual height is no beat but the mirror's seam.
-_SEAM = 1 / 3
+# What it finds of less than this share of the usual height, searching back through pauses and at
+# the mirror's seam, is no beat.
+_LOW = 0.1
 # No ventricle answers faster.
 _REFRACTORY_S = 0.15
 # A signal that moves less than this has no beats: noise of a converter.
@@ -68,8 +69,7 @@ def detect_beats(recording: Recording, lead: int) -> np.ndarray:
     reach = round(_TO_PEAK_S * fs)
     near = np.abs(windows(signal, found, reach, reach + 1))
     moved, heights = found + near.argmax(axis=1) - reach, near.max(axis=1)
-    if heights[0] < _SEAM * np.median(heights):
-        moved = moved[1:]
+    moved = moved[heights >= _LOW * np.median(heights)]
     at = np.rint(moved / at_rate(np.ones(1), recording.fs, fs)[0]).astype(np.int64)
     at = np.unique(np.clip(at, 0, len(recording.signal) - 1))
     apart = np.diff(at, prepend=-len(recording.signal)) >= _REFRACTORY_S * recording.fs

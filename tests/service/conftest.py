@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from pipelines.packaging import build_bento
-from tests.support.bentos import ABOUT, PROJECT, Built, forget_bento
+from pipelines.packaging import Source, build_bento
+from tests.support.bentos import ABOUT, BESIDE, PICTURES, PROJECT, Built, forget_bento
 from tests.support.tiny_model import write_tiny_golden, write_tiny_model
 
 
@@ -20,10 +20,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     root = tmp_path_factory.mktemp("bento")
     classifier = write_tiny_model(root / "model")
     write_tiny_golden(root / "golden.npz", classifier)
+    beside = Source(root / "pictures", root / "golden-pictures.npz", BESIDE)
+    write_tiny_golden(beside.golden, write_tiny_model(beside.folder, PICTURES, seed=2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENTOML_HOME", str(root / "home"))
-        tag = build_bento(root / "model", root / "golden.npz", ABOUT, project=PROJECT)
-        yield Built(root / "home", root / "model", root / "golden.npz", tag, classifier)
+        tag = build_bento(
+            root / "model", root / "golden.npz", ABOUT, project=PROJECT, beside=beside
+        )
+        yield Built(root / "home", root / "model", root / "golden.npz", tag, classifier, beside)
 
 
 @pytest.fixture(scope="package")

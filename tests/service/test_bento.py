@@ -29,7 +29,7 @@ from ecgbeats.files import read_json, sha256_file
 from ecgbeats.golden import read_golden, write_golden
 from ecgbeats.imaging.png import encode_png
 from ecgbeats.inference import CARD, ONNX
-from pipelines.packaging import BentoAbout, build_bento, served, verify_bento
+from pipelines.packaging import BentoAbout, Source, build_bento, served, verify_bento
 from tests.support.bentos import ABOUT, PROJECT, Built
 from tests.support.tiny_model import (
     CLASSES,
@@ -472,14 +472,17 @@ def test_the_bento_says_what_it_holds(built: Built) -> None:
 def test_building_again_builds_nothing(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (built.folder / "bento.yaml").read_bytes()
     monkeypatch.setattr(sys, "executable", "/nonexistent")  # what would build
-    assert build_bento(built.model, built.golden, ABOUT, project=PROJECT) == built.tag
+    assert (
+        build_bento(built.model, built.golden, ABOUT, project=PROJECT, beside=built.beside)
+        == built.tag
+    )
     assert (built.folder / "bento.yaml").read_bytes() == before
 
 
 def test_a_tag_never_gets_another_content(built: Built, tmp_path: Path) -> None:
     others = BentoAbout(ABOUT.name, ABOUT.version, {**ABOUT.labels, "git_commit": "0000000"})
     with pytest.raises(ServiceError, match=r"git_commit: expected 0000000, found 8e6c9d1"):
-        build_bento(built.model, built.golden, others, project=PROJECT)
+        build_bento(built.model, built.golden, others, project=PROJECT, beside=built.beside)
     other = write_tiny_model(tmp_path / "model", seed=1)
     write_tiny_golden(tmp_path / "golden.npz", other)
     with pytest.raises(ServiceError, match="content_sha256: expected"):
@@ -489,7 +492,10 @@ def test_a_tag_never_gets_another_content(built: Built, tmp_path: Path) -> None:
 def test_two_versions_live_side_by_side(store: Built) -> None:
     newer = BentoAbout(ABOUT.name, "4-8e6c9d1-3f2a91c", {**ABOUT.labels, "model_version": "4"})
     shouted = replace(newer, name=newer.name.upper())
-    assert build_bento(store.model, store.golden, shouted, project=PROJECT) == newer.tag
+    assert (
+        build_bento(store.model, store.golden, shouted, project=PROJECT, beside=store.beside)
+        == newer.tag
+    )
     assert sorted(path.name for path in store.folder.parent.iterdir()) == [
         ABOUT.version,
         newer.version,
@@ -521,15 +527,23 @@ def test_model_and_golden_batch_must_belong_together(built: Built, tmp_path: Pat
     golden = read_golden(built.golden)
     write_golden(tmp_path / "golden.npz", replace(golden, spec_id="0123456789abcdef"))
     with pytest.raises(ContractError, match="0123456789abcdef"):
-        build_bento(built.model, tmp_path / "golden.npz", ABOUT, project=PROJECT)
+        build_bento(
+            built.model, tmp_path / "golden.npz", ABOUT, project=PROJECT, beside=built.beside
+        )
     with pytest.raises(DataError, match=CARD):
         build_bento(tmp_path, built.golden, ABOUT, project=PROJECT)
+
+
+def test_only_a_model_for_plain_pictures_goes_beside_another(built: Built) -> None:
+    same = Source(built.model, built.golden, ABOUT)
+    with pytest.raises(ContractError, match="plain pictures"):
+        build_bento(built.model, built.golden, ABOUT, project=PROJECT, beside=same)
 
 
 def test_wants_to_know_its_store(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BENTOML_HOME")
     with pytest.raises(ConfigError, match="BENTOML_HOME"):
-        build_bento(built.model, built.golden, ABOUT, project=PROJECT)
+        build_bento(built.model, built.golden, ABOUT, project=PROJECT, beside=built.beside)
 
 
 # The built bento, served.
@@ -544,9 +558,9 @@ def _serving(tag: str) -> list[psutil.Process]:
 
 
 def test_the_bento_reproduces_the_golden_batch(built: Built) -> None:
-    verified = verify_bento(built.tag, built.golden)
+    verified = verify_bento(built.tag, built.golden, beside=built.beside.golden)
     assert verified.tag == built.tag
-    assert verified.images == 5
+    assert verified.images == 5 + 5
     assert verified.greatest_difference <= 1e-5
     assert not _serving(built.tag)
 

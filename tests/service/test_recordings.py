@@ -17,17 +17,18 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from ecgbeats.answering import match_beats
 from ecgbeats.imaging.png import decode_image, encode_png
 from ecgbeats.imaging.spec import CompositeSpec
 from ecgbeats.inference import Classifier
 from ecgbeats.measuring_records import Reading, RecordSet, classify_record
-from tests.support.bentos import SCHEME, Built
+from tests.support.bentos import PICTURES, PROJECT, SCHEME, Built
 from tests.support.recordings import FS, write_dataset
 from tests.support.tiny_model import CLASSES, SPEC, random_images, write_tiny_model
 
 pytestmark = pytest.mark.service
 
+SAMPLES = PROJECT / "bento" / "page" / "samples"
+SUFFIXES = ("hea", "dat", "atr")
 BEATS = "NNNANNVNNNNFNNANNVNN"
 COMPOSITE = CompositeSpec(
     representation="composite", leads=2, second_lead=("V1",), panel_height=8, width=32
@@ -126,17 +127,18 @@ def test_so_is_one_whose_images_hold_two_leads_and_the_rhythm(
     assert_as_offline(offline(tmp_path / "model", folder), answer.model_dump())
 
 
-def test_beats_are_found_and_compared(client: TestClient, folder: Path) -> None:
-    sent = files(folder, "hea", "dat", "atr")
+def test_beats_are_found_and_compared(client: TestClient) -> None:
+    sent = [("file", (f"s002.{k}", (SAMPLES / f"s002.{k}").read_bytes())) for k in SUFFIXES]
     body = client.post("/classify_record", files=sent).json()
     assert body["recording"]["beats_from"] == "detected"
-    assert body["comparison"]["matched"] >= 18 and body["comparison"]["extra"] <= 1
-    alone = client.post("/classify_record", files=files(folder, "hea", "dat")).json()
+    comparison = body["comparison"]
+    assert comparison["reference_beats"] == 75
+    assert comparison["matched"] >= 74 and comparison["extra"] <= 1
+    alone = client.post("/classify_record", files=sent[:2]).json()
     assert alone["comparison"] is None
-    unnamed = [{**beat, "reference": None} for beat in body["beats"]]
-    assert alone["beats"] == unnamed
+    assert alone["beats"] == [{**beat, "reference": None} for beat in body["beats"]]
     packed = zipped({f"folder/{name}": content for _, (name, content) in sent})
-    inside = client.post("/classify_record", files=[("file", ("r1.zip", packed))]).json()
+    inside = client.post("/classify_record", files=[("file", ("s002.zip", packed))]).json()
     assert inside == body
 
 
@@ -246,6 +248,8 @@ def test_says_which_model_answers_and_what_it_is_worth(client: TestClient, built
     assert card["metrics"] == {"accuracy": 0.5, "headline": {"classes": ["N"], "macro_f1": 0.5}}
     assert card["lineage"] == {"git_commit": "8e6c9d1"}
     assert card["medical_device"] is False
+    (beside,) = card["beside"]
+    assert (beside["name"], beside["spec_id"]) == ("ecgbeats-tiny-picture", PICTURES.spec_id)
 
 
 def test_shows_each_class_as_the_model_sees_it(client: TestClient) -> None:
@@ -414,5 +418,4 @@ def test_whatever_comes_the_service_neither_fails_nor_hangs(
             refused(answer)
     assert min(answered.values()) > 40
     body = _record(client, folder)
-    found = np.array([beat["sample"] for beat in body["beats"]])
-    assert (match_beats(found, found, FS) >= 0).all() and len(found) >= 18
+    assert len(body["beats"]) >= 15

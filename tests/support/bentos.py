@@ -6,9 +6,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ecgbeats.imaging.spec import PictureSpec
 from ecgbeats.inference import Classifier
 from ecgbeats.labels import LabelScheme
-from pipelines.packaging import BentoAbout
+from pipelines.packaging import BentoAbout, Source
 
 PROJECT = Path(__file__).parents[2]
 SCHEME = LabelScheme(source="tiny", classes={"N": "NLRej", "S": "AaJS", "V": "VE"})
@@ -21,6 +22,16 @@ ABOUT = BentoAbout(
 )
 
 
+# Of the model for plain pictures beside it.
+PICTURES = PictureSpec(representation="picture")
+BESIDE = BentoAbout(
+    name="ecgbeats-tiny-picture",
+    version="1-8e6c9d1-3f2a91c",
+    labels={"recipe": "tiny-picture", "model_version": "1", "git_commit": "8e6c9d1"},
+    scheme=SCHEME,
+)
+
+
 @dataclass(frozen=True)
 class Built:
     home: Path
@@ -28,6 +39,7 @@ class Built:
     golden: Path
     tag: str
     classifier: Classifier
+    beside: Source
 
     @property
     def folder(self) -> Path:

@@ -57,14 +57,15 @@ def write_tiny_model(
     return Classifier.load(folder)
 
 
-def random_images(count: int, *, seed: int = 0) -> np.ndarray:
-    """Images for it, uint8 (count, 16, 16)."""
-    return np.random.default_rng(seed).integers(0, 256, (count, *SPEC.shape), dtype=np.uint8)
+def random_images(count: int, spec: Spec = SPEC, *, seed: int = 0) -> np.ndarray:
+    """Images for it, uint8 (count, rows, columns)."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *spec.shape), dtype=np.uint8)
 
 
 def write_tiny_golden(path: Path, classifier: Classifier, *, count: int = 5) -> Golden:
     """Write, and return, what `classifier` answers to some images."""
-    images = random_images(count)
-    golden = Golden(images, classifier.predict(images), classifier.classes, SPEC.spec_id)
+    images = random_images(count, classifier.spec)
+    answers = classifier.predict(images)
+    golden = Golden(images, answers, classifier.classes, classifier.spec.spec_id)
     write_golden(path, golden)
     return golden
