@@ -22,9 +22,9 @@ from bento.answers import (
 )
 from bento.answers import Recording as About
 from bento.archives import unpacked
-from bento.limits import MAX_BEATS, MAX_FS, MAX_SECONDS, MAX_VALUES
+from bento.limits import MAX_BEATS, MAX_FS, MAX_JSON_BYTES, MAX_SECONDS, MAX_VALUES
 from bento.problems import Refused
-from bento.uploads import Upload
+from bento.uploads import Upload, too_large
 from ecgbeats.answering import Answered, answer_beats, match_beats, rhythm_summary
 from ecgbeats.beats import condition
 from ecgbeats.errors import DataError, RefusedInput
@@ -78,7 +78,9 @@ def read_signal(
         raise _refused("not_a_signal", "one CSV or JSON file", f"{len(files)} files")
     data = files[0].content
     try:
-        if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+            if len(data) > MAX_JSON_BYTES:
+                raise too_large("file_too_large", f"at most {MAX_JSON_BYTES} bytes of JSON", "more")
             recording, beats = read_json_signal(
                 parse_json(data.removeprefix(b"\xef\xbb\xbf")),
                 fs=fs,

@@ -9,10 +9,12 @@ and what may else be given beside.
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ UNITS = {"mV": 1.0, "uV": 1e-3, "V": 1e3, "nV": 1e-6, "adu": 1.0}
 DEFAULT_GAIN = 200.0  # WFDB's
 MAX_LEADS = 16
 MAX_NAME = 64
+# Lines looked at to tell header and divider, and lines read at a time.
+_HEAD, _BLOCK = 6, 20_000
 _TIME = re.compile(
     r"(time|elapsed time|t|timestamp|sec|secs|seconds?|s|ms|millis|milliseconds?"
     r"|sample ?#?|samples|sample number|index|idx|n|#)?( ?[\[(](s|sec|seconds|ms)[\])])?",
@@ -166,35 +170,49 @@ def check_beats(beats: object, length: int) -> np.ndarray:
 
 
 def _table(data: bytes, max_values: int) -> tuple[np.ndarray, list[str]]:
+    if data.count(b"\n") > max_values:
+        raise SignalError("too_many_samples", f"at most {max_values} values", "more lines")
+    lines = _lines(data)
+    head = list(itertools.islice(lines, _HEAD))
+    if not head:
+        raise SignalError("not_a_table", "a column of numbers", "an empty file")
+    divider = _divider(head[min(1, len(head) - 1)])
+    first = _cells(head[0], divider)
+    titled = not all(_NUMBER.fullmatch(cell) for cell in first) or not any(first)
+    skipped = int(titled)
+    # Below the header may stand the units: 'hh:mm:ss.mmm','mV'.
+    while (
+        titled and skipped < len(head) and not any(map(_is_value, _cells(head[skipped], divider)))
+    ):
+        skipped += 1
+    if skipped == len(head):
+        raise SignalError("not_a_table", "a column of numbers", "a header and no number below it")
+    columns = len(_cells(head[skipped], divider))
+    parts, read = [], skipped
+    rest = itertools.chain(head[skipped:], lines)
+    # In blocks: words take ten times the memory of the numbers that they become.
+    while block := list(itertools.islice(rest, _BLOCK)):
+        parts.append(_numbers(block, divider, columns, offset=read))
+        read += len(block)
+        if (read - skipped) * columns > max_values:
+            raise SignalError("too_many_samples", f"at most {max_values} values", "more")
+    names = [cell.strip("'\" ") for cell in first] if titled else []
+    names = names if len(names) == columns else [""] * columns
+    return np.concatenate(parts), names
+
+
+def _lines(data: bytes) -> Iterator[str]:
+    """Lines that hold something, without comments."""
     if b"\0" in data[:4096]:
         raise SignalError("not_a_table", "text", "bytes that are no text")
     try:
-        text = data.decode("utf-8-sig")
+        data.decode("utf-8")
+        encoding = "utf-8-sig"
     except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#"]
-    if not lines:
-        raise SignalError("not_a_table", "a column of numbers", "an empty file")
-    divider = _divider(lines[min(1, len(lines) - 1)])
-    first = _cells(lines[0], divider)
-    titled = not all(_NUMBER.fullmatch(cell) for cell in first) or not any(first)
-    body = lines[1:] if titled else lines
-    # Below the header may stand the units: 'hh:mm:ss.mmm','mV'.
-    while titled and body and not any(_is_value(cell) for cell in _cells(body[0], divider)):
-        body = body[1:]
-        if len(lines) - len(body) > 4:
-            break
-    if not body:
-        raise SignalError("not_a_table", "a column of numbers", "a header alone")
-    columns = len(_cells(body[0], divider))
-    if len(body) * columns > max_values:
-        raise SignalError(
-            "too_many_samples", f"at most {max_values} values", f"{len(body) * columns}"
-        )
-    rows = _numbers(body, divider, columns, offset=len(lines) - len(body))
-    names = [cell.strip("'\" ") for cell in first] if titled else []
-    names = names if len(names) == columns else [""] * columns
-    return rows, names
+        encoding = "latin-1"
+    for line in io.TextIOWrapper(io.BytesIO(data), encoding=encoding):
+        if (bare := line.strip()) and bare[0] != "#":
+            yield bare
 
 
 def _numbers(body: Sequence[str], divider: str | None, columns: int, *, offset: int) -> np.ndarray:
