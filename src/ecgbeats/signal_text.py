@@ -29,6 +29,8 @@ MAX_LEADS = 16
 MAX_NAME = 64
 # Lines looked at to tell header and divider, and lines read at a time.
 _HEAD, _BLOCK = 6, 20_000
+# A rate this near to a whole number is that number: written times are rounded.
+_WHOLE = 1e-4
 _TIME = re.compile(
     r"(time|elapsed time|t|timestamp|sec|secs|seconds?|s|ms|millis|milliseconds?"
     r"|sample ?#?|samples|sample number|index|idx|n|#)?( ?[\[(](s|sec|seconds|ms)[\])])?",
@@ -273,7 +275,9 @@ def _time_column(rows: np.ndarray, names: Sequence[str]) -> float | None:
         raise SignalError("bad_sampling_rate", "even steps of time", "steps of different lengths")
     # The mean over all: single times are rounded.
     rate = len(steps) / float(rows[-1, 0] - rows[0, 0])
-    return rate * 1000 if _MILLISECONDS.search(name) else rate
+    rate = rate * 1000 if _MILLISECONDS.search(name) else rate
+    whole = float(round(rate))
+    return whole if abs(rate - whole) <= _WHOLE * rate else rate
 
 
 def _rate(value: object) -> float:
