@@ -17,10 +17,10 @@ from pipelines.packaging import GOLDEN, GOLDEN_BESIDE
 from pipelines.provenance import code_of
 from pipelines.registry import Registered
 
-# Of the model itself; the commit among a bento's labels is that of the service's code.
+PARAMS, METRICS = "params.yaml", "metrics.json"
 # Ends the name of the recipe whose model answers plain pictures beside another's.
 _PICTURES = "-picture"
-PARAMS, METRICS = "params.yaml", "metrics.json"
+# Of the model itself; the commit among a bento's labels is that of the service's code.
 _LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
 
 
