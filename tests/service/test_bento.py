@@ -619,6 +619,14 @@ def test_bentomls_own_client_and_store_know_the_bento(
         answer = client.classify(file=paths)
         with pytest.raises(UnprocessableEntity, match="not_an_image"):
             client.classify(file=[tmp_path / "bad.png"])
+        record = [
+            PROJECT / "bento" / "page" / "samples" / f"s002.{k}" for k in ("hea", "dat", "atr")
+        ]
+        recorded = client.classify_record(file=record, beats="annotated", pictures=[0, 5])
+        listed_beats = client.classify_signal(file=[record[0].with_name("one-lead.csv")])["beats"]
+        explained = client.explain(file=[paths[0]], label=CLASSES[0])
+    assert len(recorded["beats"]) == 75 and len(recorded["pictures"]) == 2
+    assert len(listed_beats) > 30 and explained.size == (16 * 6, 16 * 6)
     given = [list(result["probabilities"].values()) for result in answer["results"]]
     np.testing.assert_allclose(given, golden.probabilities, atol=1e-5)
 
