@@ -64,8 +64,9 @@ class BeatClassifier:
             if about.labels is None
             else LabelScheme(source=about.labels_source or "the bento", classes=about.labels)
         )
-        # Recordings take seconds and memory: one after another, beside the images.
-        self._one_at_a_time: anyio.CapacityLimiter | None = None
+        # Recordings take seconds and memory, explanations hundreds of answers: one after another
+        # of each, beside the images.
+        self._limits: dict[str, anyio.CapacityLimiter] = {}
         threading.Thread(target=_import_later, daemon=True).start()
 
     @bentoml.api(input_spec=Images)
@@ -114,7 +115,7 @@ class BeatClassifier:
                 pictures=pictures or (),
             )
 
-        return await self._alone(answer)
+        return await self._alone("recording", answer)
 
     @bentoml.api(input_spec=Record)
     async def classify_record(
@@ -145,10 +146,10 @@ class BeatClassifier:
                 pictures=pictures or (),
             )
 
-        return await self._alone(answer)
+        return await self._alone("recording", answer)
 
     @bentoml.api(input_spec=Explained)
-    def explain(
+    async def explain(
         self, file: list[bytes], label: str | None = None
     ) -> Annotated[Image.Image, ContentType("image/png")]:
         """What the answer to one beat image rests on, as a PNG.
@@ -156,9 +157,12 @@ class BeatClassifier:
         Red speaks for the class, blue against it, found by occlusion (Zeiler and Fergus, ECCV
         2014): parts of the image are emptied one after another.
         """
+        return await self._alone("explanation", lambda: self._explained(file[0], label))
+
+    def _explained(self, data: bytes, label: str | None) -> Image.Image:
         from ecgbeats.occlusion import occlusion_map, overlay
 
-        loaded, image = self._decode(0, file[0])
+        loaded, image = self._decode(0, data)
         classifier = loaded.classifier
         classes = classifier.classes
         if label is not None and label not in classes:
@@ -173,10 +177,9 @@ class BeatClassifier:
         found = occlusion_map(classifier.predict, image, k, classifier.spec)
         return Image.fromarray(overlay(image, found))
 
-    async def _alone(self, answer: Callable[[], T]) -> T:
-        if self._one_at_a_time is None:
-            self._one_at_a_time = anyio.CapacityLimiter(1)
-        return await anyio.to_thread.run_sync(answer, limiter=self._one_at_a_time)
+    async def _alone(self, kind: str, answer: Callable[[], T]) -> T:
+        limit = self._limits.setdefault(kind, anyio.CapacityLimiter(1))
+        return await anyio.to_thread.run_sync(answer, limiter=limit)
 
     def _decode(self, index: int, data: bytes) -> tuple[_Loaded, np.ndarray]:
         """An uploaded image as the model takes it that is to answer it."""

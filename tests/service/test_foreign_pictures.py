@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,10 @@ def test_pictures_of_both_kinds_are_answered_in_order(
         atol=1e-6,
     )
     assert beats[0].probabilities == beats[3].probabilities
-    assert running.explain(file=[foreign]).size == (PICTURES.width * 6, PICTURES.height * 6)
+    assert asyncio.run(running.explain(file=[foreign])).size == (
+        PICTURES.width * 6,
+        PICTURES.height * 6,
+    )
 
 
 def _shapes() -> dict[str, bytes]:

@@ -7,6 +7,8 @@ import gzip
 import importlib
 import io
 import json
+import os
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -419,3 +421,19 @@ def test_whatever_comes_the_service_neither_fails_nor_hangs(
     assert min(answered.values()) > 40
     body = _record(client, folder)
     assert len(body["beats"]) >= 15
+
+
+@pytest.mark.real_data
+def test_half_an_hour_is_answered_in_time_and_as_offline(client: TestClient, built: Built) -> None:
+    named = os.environ.get("ECGBEATS_TEST_MITDB")
+    if not named:
+        pytest.skip("ECGBEATS_TEST_MITDB names no folder with the MIT-BIH database")
+    sent = [("file", (f"106.{k}", (Path(named) / f"106.{k}").read_bytes())) for k in SUFFIXES]
+    began = time.monotonic()
+    found = client.post("/classify_record", files=sent).json()
+    assert time.monotonic() - began < 10
+    assert found["comparison"]["sensitivity"] > 0.9
+    body = client.post("/classify_record", files=sent, data={"beats": "annotated"}).json()
+    records = RecordSet(Path(named), {"106": "106"}, None)
+    table = classify_record(built.model, records, SCHEME, Reading(), "106").predictions
+    assert_as_offline(table, body)
