@@ -60,8 +60,8 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-serve: setup ## The champion's service on 127.0.0.1:3000: make serve [RECIPE=...]
-	@$(RUN) serve $(RECIPE) $(if $(PORT),--port $(PORT))
+serve: setup ## The newest champion's service on 127.0.0.1:3000, or that of RECIPE's [RECIPE=...]
+	@$(RUN) serve $(if $(filter-out file,$(origin RECIPE)),$(RECIPE)) $(if $(PORT),--port $(PORT))
 
 mlflow: setup ## MLflow's UI on what ran
 	@$(RUN) ui mlflow $(if $(PORT),--port $(PORT))

@@ -229,26 +229,40 @@ def _headline(params: Params, protocol: str, given: str | None) -> tuple[str, ..
 
 
 @main.command()
-@click.argument("recipe", default="sample-aami5")
+@click.argument("recipe", required=False)
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
 @in_words
-def serve(recipe: str, port: int) -> None:
-    """Serve the bento of RECIPE's champion on 127.0.0.1."""
-    enter()
-    from ecgbeats.errors import DataError
-    from pipelines import packaging, registry
+def serve(recipe: str | None, port: int) -> None:
+    """Serve the bento of RECIPE's champion on 127.0.0.1.
 
-    champion = registry.champion(recipe)
-    if champion is None or "bento" not in champion.tags:
-        raise DataError(f"{recipe}: no bento yet; run `make run RECIPE={recipe}` first")
-    bento = champion.tags["bento"]
-    if not packaging.has_bento(bento):
-        raise DataError(
-            f"{recipe}: the champion's bento {bento} is not in this machine's store; "
-            f"`make run RECIPE={recipe}` builds one here"
-        )
+    Without RECIPE that of the newest champion; where nothing has run here yet, of the model that
+    the repository carries.
+    """
+    root = enter()
+    from pipelines import carried, standing
+
+    bento = standing.bento_of(recipe) if recipe else standing.newest_bento(root)
+    if bento is None:
+        bento = carried.build(root)
+        click.echo(f"nothing has run here yet: {bento}, the model that the repository carries")
     command = ["bentoml", "serve", bento, "--host", "127.0.0.1"]
     os.execvp("bentoml", [*command, "--port", str(port)])
+
+
+@main.command()
+@click.argument("recipe")
+@in_words
+def carry(recipe: str) -> None:
+    """Put RECIPE's champion into the repository, for `serve` where nothing has run."""
+    root = enter()
+    from ecgbeats.errors import DataError
+    from pipelines import carried, registry
+
+    champion = registry.champion(recipe)
+    if champion is None:
+        raise DataError(f"{recipe}: no champion yet; run `make run RECIPE={recipe}` first")
+    folder = carried.carry(root, champion)
+    click.echo(f"{folder}: {champion.name} version {champion.version}")
 
 
 @main.command()

@@ -35,6 +35,8 @@ from ecgbeats.labels import LabelScheme
 
 BUNDLE, GOLDEN, REQUIREMENTS = "bundle.json", "golden.npz", "requirements.txt"
 GOLDEN_BESIDE = "golden-beside.npz"
+# Folder in bento/ of the model that the repository carries; it goes into its own bento alone.
+CARRIED = "carried"
 
 # The part of the library that the service imports, and no more.
 _SERVED = (
@@ -553,4 +555,4 @@ def _tail(log: Path) -> str:
 
 
 def _not_ours(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name == "__pycache__" or name == BUNDLE}
+    return {name for name in names if name in ("__pycache__", BUNDLE, CARRIED)}

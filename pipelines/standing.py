@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from pipelines import ledger
+from ecgbeats.errors import DataError
+from pipelines import ledger, packaging, registry
 from pipelines.ledger import Tell, silent
 from pipelines.promotion_log import (
     ALIASES,
@@ -18,6 +21,42 @@ from pipelines.promotion_log import (
 
 # Of an entry, what is told of a champion, in this order.
 _TOLD = ("data_hash", "images_hash", "git_commit", "weights_sha256")
+
+
+def bento_of(recipe: str) -> str:
+    """The bento of the recipe's champion, which is in this machine's store.
+
+    Raises
+    ------
+    DataError
+        There is no champion, or its bento is elsewhere.
+    """
+    champion = registry.champion(recipe)
+    if champion is None or "bento" not in champion.tags:
+        raise DataError(f"{recipe}: no bento yet; run `make run RECIPE={recipe}` first")
+    bento = champion.tags["bento"]
+    if not packaging.has_bento(bento):
+        raise DataError(
+            f"{recipe}: the champion's bento {bento} is not in this machine's store; "
+            f"`make run RECIPE={recipe}` builds one here"
+        )
+    return bento
+
+
+def newest_bento(root: Path) -> str | None:
+    """The bento of whoever became champion last, of those in this machine's store."""
+    database = Path(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///"))
+    if database.parent == root and not database.exists():
+        # Nothing has run; MLflow would take a while to make itself an empty database.
+        return None
+    crowned = []
+    for name in registry.model_names():
+        entries = ledger.finished(name).entries
+        last = crowning(entries)
+        bento = entries[-1].bento if entries else None
+        if last is not None and bento is not None and packaging.has_bento(bento):
+            crowned.append((last.time, bento))
+    return max(crowned)[1] if crowned else None
 
 
 def standing(
