@@ -71,12 +71,8 @@ def model_card(model: Mapping[str, Any], metrics: Mapping[str, Any], name: str) 
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Where it fails", "", *_failures(model, metrics), ""]
     if dataset.get("licence"):
-        lines += [
-            "## Data",
-            "",
-            f"Licence: {dataset['licence']}. {dataset.get('citation', '')}",
-            "",
-        ]
+        words = f"Licence: {dataset['licence']}. {dataset.get('citation', '')}".strip()
+        lines += ["## Data", "", words, ""]
     return "\n".join(lines)
 
 
