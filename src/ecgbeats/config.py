@@ -15,6 +15,9 @@ from ecgbeats.labels import LabelScheme
 
 Value = TypeVar("Value")
 
+# What is measured of a network on the machine that decides (`ecgbeats.latency`).
+_LATENCIES = ("latency.one_ms", "latency.batch_ms")
+
 # Recipes and datasets name folders, registered models, bentos and Prefect artifacts.
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
@@ -164,13 +167,26 @@ class Protocol(Section):
     # What hangs on the machine and on the registry, and so is asked anew at each decision.
     serving: tuple[Check, ...] = ()
     no_regression: tuple[NoRegression, ...] = (
-        NoRegression(metric="headline.macro_f1", margin=0.05),
+        NoRegression(metric="headline.macro_f1", margin=0.10),
     )
 
     @model_validator(mode="after")
     def _pictures_have_no_records(self) -> Protocol:
         if self.labels.of_folders and self.exclude_records:
             raise ValueError("exclude_records: pictures are in no records")
+        return self
+
+    @model_validator(mode="after")
+    def _decisions_ask_what_there_is(self) -> Protocol:
+        # Here, for a decision comes after hours of training.
+        compared = {"accuracy", "headline.macro_f1"} | {
+            f"gross.{name}.{kind}" for name in self.labels.names for kind in ("se", "ppv", "f1")
+        }
+        asked = [("no_regression", each.metric, compared) for each in self.no_regression]
+        asked += [("serving", check.metric, {*_LATENCIES}) for check in self.serving]
+        for section, metric, known in asked:
+            if metric not in known:
+                raise ValueError(f"{section}: expected one of {sorted(known)}, got {metric!r}")
         return self
 
 

@@ -53,6 +53,16 @@ def test_ds1_and_ds2_are_the_published_ones() -> None:
         ("protocols.aami5.labels.classes", {"N": "Ny"}, "'y'"),
         ("protocols.aami5.split.test_share", 0.2, "test_records"),
         ("protocols.aami5.gate", [], "gate"),
+        (
+            "protocols.aami5.no_regression",
+            [{"metric": "gross.VEB.se", "margin": 0.1}],
+            "got 'gross.VEB.se'",
+        ),
+        (
+            "protocols.aami5.serving",
+            [{"metric": "latency.ms", "at_most": 1}],
+            "got 'latency.ms'",
+        ),
         ("recipes.sample-aami5.evaluate.headline", [], "headline"),
         ("recipes.mitdb-aami5.model.options.told_by_rhythm", ["N", "APC"], "APC"),
         ("recipes.mitdb-aami5.model.options.told_by_rhythm", ["N"], "two classes"),
