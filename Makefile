@@ -73,7 +73,7 @@ benchmark: setup ## Rendering against one matplotlib figure a beat, both sides i
 	@$(BIN)/python benchmarks/rendering.py
 
 job-summary: ## The verdict as Markdown, to GitHub's job summary or to the screen
-	@f=reports/$(RECIPE)/gate/verdict.md; [ -f $$f ] || f=reports/$(RECIPE)/verdict.md; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
+	@f=reports/$(RECIPE)/verdict.md; g=reports/$(RECIPE)/gate/verdict.md; [ ! -f $$g ] || [ $$f -nt $$g ] || f=$$g; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
 
 clean: ## Remove what runs made (not the environment)
 	git clean -fdXq data reports

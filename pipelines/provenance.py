@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ecgbeats.files import sha256_file
+from pipelines.promotion_log import NAME_LENGTH
 
 # What the result of a run depends on most.
 _PACKAGES = ("ecgbeats", "tensorflow", "keras", "onnxruntime", "numpy", "scipy", "wfdb", "pillow")
@@ -59,8 +61,16 @@ def code_of(root: Path) -> Code:
 
 
 def user_of(root: Path) -> str:
-    """Who is at work here: the name that git knows, else the account's."""
-    return _git(root, "config", "user.name") or getpass.getuser()
+    """Who is at work here: the name that git knows, else the account's, else its number."""
+    name = _git(root, "config", "user.name")
+    if not name:
+        try:
+            name = getpass.getuser()
+        except (KeyError, OSError):
+            # In a container under a number that has no account.
+            name = f"uid {os.getuid()}"
+    # It came from no option that could be given anew, and a long training may hang on it.
+    return name[:NAME_LENGTH]
 
 
 def has_commit(root: Path, commit: str) -> bool:
