@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,10 @@ def folder(name: str, text: str) -> Callable[..., Any]:
 
 
 def in_words(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn an error that ecgbeats raises on purpose into one line and an exit code."""
+    """Turn an error that ecgbeats raises on purpose into one line and an exit code.
+
+    Any other is a fault, told with its traceback and exit code 2: 1 is the gate's no alone.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -50,6 +54,11 @@ def in_words(command: Callable[..., Any]) -> Callable[..., Any]:
         except EcgbeatsError as error:
             click.echo(f"{type(error).__name__}: {error}", err=True)
             sys.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception:
+            traceback.print_exc()
+            sys.exit(2)
 
     return wrapped
 

@@ -11,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from ecgbeats.cli import in_words
 from pipelines.cli import main
 from tests.support.projects import RECIPE, Project
 
@@ -38,6 +39,16 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
     assert usage.startswith(f"Usage: {' '.join(['ecgbeats', *path])} ")
     described = rest.partition("\n\n")[0].strip()
     assert len(described) > 20 and described.endswith((".", ")")), described
+
+
+def test_a_fault_is_not_the_gates_no() -> None:
+    @click.command()
+    @in_words
+    def broken() -> None:
+        raise KeyError("a slip")
+
+    told = CliRunner().invoke(broken)
+    assert told.exit_code == 2 and "KeyError: 'a slip'" in told.stderr
 
 
 def test_help_is_there_at_once() -> None:
