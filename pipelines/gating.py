@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgbeats.config import Params, PatientSplit
-from ecgbeats.errors import ContractError, DataError
+from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.files import read_json
 from ecgbeats.gate import Row, joined, judge, none_of, rows_of
 from ecgbeats.imaging.store import BeatImages
@@ -96,11 +96,13 @@ def live_rows(
     if isinstance(protocol.split, PatientSplit):
         may = protocol.patients_on_both_sides
         rows += [_seen(side, who, role, may) for who, role in _roles(candidate, champion)]
+    ours = predict(Classifier.load(candidate.model), side)
     try:
-        ours, theirs = (
-            predict(Classifier.load(each.model), side) for each in (candidate, champion)
-        )
-    except ContractError as error:
+        if not champion.model.is_dir():
+            raise DataError("its model is not there")
+        theirs = predict(Classifier.load(champion.model), side)
+    except (ContractError, DataError, ConfigError) as error:
+        # A lead that the records of today lack, say, or a folder of another kind.
         return rows + [
             {
                 "what": f"{check.metric}: difference from the champion",

@@ -25,11 +25,12 @@ from pipelines.promotion_log import (
     CHAMPION,
     Entry,
     check_chain,
+    facts_of,
     loads,
     next_entry,
     tags_of,
 )
-from pipelines.tracking import client_of_mlflow
+from pipelines.tracking import answered, client_of_mlflow, logged_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,20 +55,45 @@ class Ledger:
         None where the model has no log yet.
     applied : bool
         Whether aliases and tags were brought to what the last entry says.
+    gone : frozenset of int
+        Versions that entries are about and that were deleted from the registry since.
     """
 
     name: str
     run_id: str | None
     entries: tuple[Entry, ...]
     applied: bool
+    gone: frozenset[int] = frozenset()
 
     @property
     def last(self) -> Entry | None:
         return self.entries[-1] if self.entries else None
 
     def holder(self, alias: str) -> int | None:
-        """The version that `alias` belongs to, by the log."""
-        return self.last.aliases.get(alias) if self.last else None
+        """The version that `alias` belongs to, by the log; nobody where that one was deleted."""
+        version = self.last.aliases.get(alias) if self.last else None
+        return None if version in self.gone else version
+
+    @property
+    def lost_champion(self) -> int | None:
+        """The champion, where it was deleted from the registry."""
+        version = self.last.aliases.get(CHAMPION) if self.last else None
+        return version if version in self.gone else None
+
+    def check_champion(self) -> None:
+        """Make sure that the champion was not deleted.
+
+        Raises
+        ------
+        ContractError
+            It was.
+        """
+        if self.lost_champion is not None:
+            raise ContractError(
+                f"{self.name}: its champion, version {self.lost_champion}, was deleted from the "
+                "registry. `ecgbeats rollback`, or `ecgbeats promote` with --version, --by and "
+                "--reason, makes another one champion"
+            )
 
 
 def silent(_: str) -> None:
@@ -79,14 +105,17 @@ def start_log(client: MlflowClient, name: str) -> str:
     experiment = client.get_experiment_by_name(_EXPERIMENT)
     number = experiment.experiment_id if experiment else _create_experiment(client)
     found = client.search_runs([number], f"tags.`{LOG}` = '{name}'")
-    if found:
-        # Of a registration that was killed; two machines that share it are well served.
-        return str(found[0].info.run_id)
+    for run in found:
+        # Of a registration that was killed; two machines that share it are well served. One with
+        # entries is of a model of that name that was deleted.
+        if not run.data.params:
+            return str(run.info.run_id)
     made = client.create_run(number, tags={LOG: name}, run_name=name)
     client.set_terminated(made.info.run_id)
     return str(made.info.run_id)
 
 
+@answered()
 def read(name: str) -> Ledger:
     """The log of the model `name`, checked: its chain, and what versions say of it.
 
@@ -100,16 +129,23 @@ def read(name: str) -> Ledger:
     return _read(client_of_mlflow(), name)
 
 
+@answered()
 def finished(name: str, tell: Tell = silent) -> Ledger:
-    """The log, after finishing what a killed promotion left undone."""
+    """The log, after finishing what a killed promotion left undone.
+
+    Aliases that are older than the log become its first entry.
+    """
     client = client_of_mlflow()
     log = _read(client, name)
-    if log.last is not None and not log.applied:
+    if log.last is None:
+        return _adopted(client, log, tell)
+    if not log.applied:
         tell(f"entry {log.last.number} of the promotion log was not finished; finishing it")
         log = _apply(client, log, tell)
     return log
 
 
+@answered()
 def compared(name: str, tell: Tell = silent) -> tuple[Ledger, list[str]]:
     """As `finished`, and what in the registry is not as the log says: see `differences`."""
     while True:
@@ -137,22 +173,22 @@ def settle(name: str, tell: Tell = silent) -> Ledger:
     return log
 
 
+@answered()
 def open_for_change(name: str, tell: Tell = silent) -> Ledger:
-    """The log, to be written to: finished, also where aliases were moved by other means.
+    """The log, to be written to: finished, also where aliases were moved by other means."""
+    log = finished(name, tell)
+    if log.last is None or not differences(name, log):
+        return log
+    tell(f"bringing aliases and tags to entry {log.last.number} of the promotion log")
+    return _apply(client_of_mlflow(), log, tell)
 
-    Aliases that are older than the log become its first entry.
-    """
-    client = client_of_mlflow()
-    log = _read(client, name)
-    if log.last is not None:
-        if log.applied and not differences(name, log):
-            return log
-        tell(f"bringing aliases and tags to entry {log.last.number} of the promotion log")
-        return _apply(client, log, tell)
-    held = _aliases(client, name)
+
+def _adopted(client: MlflowClient, log: Ledger, tell: Tell) -> Ledger:
+    """The log with a first entry, if there is a champion that is older."""
+    held = _aliases(client, log.name)
     if CHAMPION not in held:
         return log
-    version = client.get_model_version(name, str(held[CHAMPION]))
+    version = client.get_model_version(log.name, str(held[CHAMPION]))
     first = next_entry(
         (),
         "adopt",
@@ -160,9 +196,17 @@ def open_for_change(name: str, tell: Tell = silent) -> Ledger:
         by="ecgbeats",
         reason="champion before there was a log",
         bento=version.tags.get("bento"),
+        facts=facts_of(version.tags, logged_json(str(version.run_id), "report/metrics.json")),
     )
     kept = {alias: held[alias] for alias in (CHAMPION, CHALLENGER) if alias in held}
-    return append(log, replace(first, aliases=kept), tell)
+    try:
+        return append(log, replace(first, aliases=kept), tell)
+    except ServiceError:
+        now = _read(client, log.name)
+        if now.last is None:
+            raise
+        # Another machine adopted it at the same time.
+        return now if now.applied else _apply(client, now, tell)
 
 
 def append(log: Ledger, entry: Entry, tell: Tell = silent) -> Ledger:
@@ -186,15 +230,20 @@ def append(log: Ledger, entry: Entry, tell: Tell = silent) -> Ledger:
     try:
         client.log_param(run_id, f"{_ENTRY}{entry.number:06d}", text)
     except MlflowException as error:
-        now = _read(client, log.name).last
+        found = read(log.name)
+        now = found.last
         if now is None or now.number < entry.number:
             raise ServiceError(f"MLflow: {error}") from error
+        if any(each.hash == entry.hash for each in found.entries):
+            # It was written, only the answer was lost; another may have followed since.
+            tell("decided")
+            return _apply(client, found, tell)
         raise ServiceError(
             f"{log.name}: the registry has changed meanwhile: entry {now.number}, {now.action} "
             f"version {now.version} by {now.by}. Nothing was done; look at `ecgbeats status`"
         ) from error
     tell("decided")
-    return _apply(client, _read(client, log.name), tell)
+    return _apply(client, read(log.name), tell)
 
 
 def differences(name: str, log: Ledger) -> list[str]:
@@ -238,7 +287,7 @@ def _bring(client: MlflowClient, log: Ledger, tell: Tell) -> Ledger:
         # The champion's alias moves in one step; what goes with it is set before.
         held = _aliases(client, log.name)
         for alias in reversed(ALIASES):
-            wanted = entry.aliases.get(alias)
+            wanted = log.holder(alias)
             if wanted is None and alias in held:
                 client.delete_registered_model_alias(log.name, alias)
                 tell(f"alias {alias}")
@@ -295,7 +344,11 @@ def _read(client: MlflowClient, name: str) -> Ledger:
     check_chain(entries)
     _check_anchors(tags, entries)
     applied = not entries or f"{_APPLIED}{entries[-1].number:06d}" in params
-    return Ledger(name, run_id, tuple(entries), applied)
+    gone = frozenset(entry.version for entry in entries if entry.version not in tags)
+    if gone:
+        # Also missing: one that was registered after the tags were read.
+        gone -= _tags(client, name).keys()
+    return Ledger(name, run_id, tuple(entries), applied, gone)
 
 
 def _check_anchors(tags_of_all: Mapping[int, Mapping[str, str]], entries: Sequence[Entry]) -> None:

@@ -41,13 +41,13 @@ from pipelines.promotion_log import (
     Entry,
     champions,
     check_words,
+    facts_of,
+    former_champion,
     next_entry,
 )
 from pipelines.provenance import user_of
 from pipelines.registry import Registered, model_name
 
-# Of a version's tags, what its entries in the log repeat.
-_FACTS = ("data_hash", "images_hash", "weights_sha256", "git_commit")
 _TOLERANCE = 1e-5
 
 
@@ -141,14 +141,16 @@ def promote(
     check_test_side(project.dag, recipe)
     with tempfile.TemporaryDirectory(prefix="ecgbeats-promote-") as scratch:
         candidate = candidate_of(chosen, Path(scratch))
-        rival = _rival(log, chosen, Path(scratch))
+        rival = rival_of(log, Path(scratch))
         tell("gate")
         verdict, metrics = whole_verdict(project.dag, project.params, recipe, candidate, rival)
         report = report_folder(project.dag, recipe, "promotion")
         write_verdict(report, verdict, metrics)
         overruled = _overruled(verdict, by, reason)
         bento = _built(bentos, chosen, candidate.model, tell)
-        facts = _facts(chosen, metrics) | _kept(chosen, verdict, metrics, Path(scratch), tell)
+        facts = facts_of(chosen.tags, metrics) | _kept(
+            chosen, verdict, metrics, Path(scratch), tell
+        )
     entry = next_entry(
         log.entries,
         "promote",
@@ -158,6 +160,7 @@ def promote(
         bento=bento,
         overridden=overruled,
         facts=facts,
+        gone=log.gone,
     )
     return Moved(chosen.version, _last(ledger.append(log, entry, tell)), report)
 
@@ -184,10 +187,14 @@ def rollback(
     name = model_name(recipe)
     log = ledger.open_for_change(name, tell)
     stack = champions(log.entries)
-    if len(stack) < 2:
-        held = f"version {stack[0]} is the first" if stack else "there is no champion"
-        raise ConfigError(f"rollback: expected a champion of {name} before this one; {held}")
-    former = registry.version_of(name, stack[-2])
+    number = former_champion(stack, log.gone)
+    if number is None:
+        held = f"version {stack[-1]} is the first" if stack else "there is no champion"
+        raise ConfigError(
+            f"rollback: expected a champion of {name} before this one, and still in the registry; "
+            f"{held}"
+        )
+    former = registry.version_of(name, number)
     with tempfile.TemporaryDirectory(prefix="ecgbeats-rollback-") as scratch:
         candidate = candidate_of(former, Path(scratch))
         _smoke_test(candidate)
@@ -198,7 +205,7 @@ def rollback(
             bento = _built(bentos, former, candidate.model, tell)
         else:
             tell(f"bento answers as offline: {bentos.verify(bento, candidate.model)}")
-        facts = _facts(former, read_json(candidate.report / METRICS))
+        facts = facts_of(former.tags, read_json(candidate.report / METRICS))
     entry = next_entry(
         log.entries,
         "rollback",
@@ -207,6 +214,7 @@ def rollback(
         reason=reason or "",
         bento=bento,
         facts=facts,
+        gone=log.gone,
     )
     return Moved(former.version, _last(ledger.append(log, entry, tell)))
 
@@ -230,12 +238,15 @@ def take_in(
         The log's last.
     """
     log = ledger.open_for_change(made.name, tell)
+    log.check_champion()
     by = user_of(project.root)
     holder = log.holder(CHAMPION)
     known = {entry.version for entry in log.entries}
     with tempfile.TemporaryDirectory(prefix="ecgbeats-package-") as scratch:
         if holder is not None and made.version not in known:
-            facts = _facts(made, metrics) | _kept(made, verdict, metrics, Path(scratch), tell)
+            facts = facts_of(made.tags, metrics) | _kept(
+                made, verdict, metrics, Path(scratch), tell
+            )
             log = _entered(log, "challenge", made, by, None, "passed the gate", facts, tell)
         champion = made if holder is None else registry.version_of(made.name, holder)
         folder = registry.fetch_model(champion, Path(scratch) / "model")
@@ -249,7 +260,9 @@ def take_in(
         if log.last is not None and held == bento:
             return log.last
         if holder is None:
-            facts = _facts(made, metrics) | _kept(made, verdict, metrics, Path(scratch), tell)
+            facts = facts_of(made.tags, metrics) | _kept(
+                made, verdict, metrics, Path(scratch), tell
+            )
             reason = "the first that passed the gate"
             return _last(_entered(log, "promote", made, by, bento, reason, facts, tell))
     reason = "the service's code has changed"
@@ -267,7 +280,14 @@ def _entered(
     tell: Tell,
 ) -> Ledger:
     entry = next_entry(
-        log.entries, action, version.version, by=by, reason=reason, bento=bento, facts=facts
+        log.entries,
+        action,
+        version.version,
+        by=by,
+        reason=reason,
+        bento=bento,
+        facts=facts,
+        gone=log.gone,
     )
     return ledger.append(log, entry, tell)
 
@@ -283,11 +303,19 @@ def _chosen(log: Ledger, recipe: str, version: int | None) -> Registered:
     return registry.version_of(log.name, version)
 
 
-def _rival(log: Ledger, chosen: Registered, folder: Path) -> Candidate | None:
+def rival_of(log: Ledger, folder: Path, *, content: str | None = None) -> Candidate | None:
+    """The champion, fetched below `folder`; None where there is none, or it has that content.
+
+    Of one that was deleted from the registry there are no files: it cannot be compared with.
+    """
+    if log.lost_champion is not None:
+        name = f"version {log.lost_champion}, deleted from the registry"
+        return Candidate(name, folder / "gone", folder / "gone")
     holder = log.holder(CHAMPION)
-    if holder is None or holder == chosen.version:
+    if holder is None:
         return None
-    return candidate_of(registry.version_of(log.name, holder), folder)
+    champion = registry.version_of(log.name, holder)
+    return None if champion.content == content else candidate_of(champion, folder)
 
 
 def _overruled(verdict: Mapping[str, Any], by: str | None, reason: str | None) -> Sequence[str]:
@@ -319,17 +347,6 @@ def _smoke_test(candidate: Candidate) -> None:
             f"{candidate.name}: its answers to its golden batch differ by up to {apart:.1e} from "
             f"those of its evaluation; expected at most {_TOLERANCE:.0e}"
         )
-
-
-def _facts(version: Registered, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **{key: version.tags[key] for key in _FACTS},
-        "git_dirty": version.tags["git_dirty"] == "true",
-        "synthetic": metrics["synthetic"],
-        "accuracy": metrics["accuracy"],
-        "macro_f1": metrics["headline"]["macro_f1"],
-        "beats": metrics["beats"],
-    }
 
 
 def _kept(

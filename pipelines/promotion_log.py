@@ -8,7 +8,7 @@ shows. Nothing here knows where the log is kept; `pipelines.ledger` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, time
 from typing import Any, Literal
@@ -24,6 +24,8 @@ ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
 Action = Literal["adopt", "promote", "challenge", "package", "rollback"]
 
 _SCHEMA = 1
+# Of a version's tags, what its entries repeat.
+_FACTS = ("data_hash", "images_hash", "weights_sha256", "git_commit")
 # Long enough for a sentence or two, short enough for one entry in one MLflow parameter, in
 # whatever script.
 REASON_LENGTH, NAME_LENGTH = 300, 60
@@ -119,14 +121,44 @@ def check_chain(entries: Sequence[Entry]) -> None:
 
 
 def champions(entries: Sequence[Entry]) -> list[int]:
-    """Versions that were champion one after the other; rollbacks take the last one off."""
+    """Versions that were champion one after the other; a rollback takes off those after its own."""
     stack: list[int] = []
     for entry in entries:
         if entry.action in ("adopt", "promote"):
             stack.append(entry.version)
         elif entry.action == "rollback":
-            stack.pop()
+            stack = _back_to(stack, entry.version)
     return stack
+
+
+def former_champion(stack: Sequence[int], gone: Collection[int] = ()) -> int | None:
+    """The champion before the last of `stack` that is not among the versions `gone`."""
+    for version in reversed(stack[:-1]):
+        if version not in gone and version != stack[-1]:
+            return version
+    return None
+
+
+def _back_to(stack: Sequence[int], version: int) -> list[int]:
+    """`stack` without its last, and without those after `version`."""
+    left = list(stack[:-1])
+    while left and left[-1] != version:
+        left.pop()
+    return left
+
+
+def facts_of(tags: Mapping[str, str], metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What an entry repeats of its version's tags and of its metrics.json, where there is one."""
+    facts: dict[str, Any] = {key: tags[key] for key in _FACTS if key in tags}
+    facts["git_dirty"] = tags.get("git_dirty") == "true"
+    if metrics is not None:
+        facts |= {
+            "synthetic": metrics["synthetic"],
+            "accuracy": metrics["accuracy"],
+            "macro_f1": metrics["headline"]["macro_f1"],
+            "beats": metrics["beats"],
+        }
+    return facts
 
 
 def check_words(by: str | None, reason: str | None) -> None:
@@ -152,9 +184,15 @@ def next_entry(
     bento: str | None,
     overridden: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
+    gone: Collection[int] = (),
     now: datetime | None = None,
 ) -> Entry:
     """The entry that `action` on `version` adds to a log.
+
+    Parameters
+    ----------
+    gone : collection of int
+        Versions that were deleted from the registry: they get no alias any more.
 
     Raises
     ------
@@ -169,11 +207,11 @@ def next_entry(
         aliases[CHALLENGER] = version
         bento = last.bento if last else None
     elif action == "rollback":
-        if len(stack) < 2 or stack[-2] != version:
+        if former_champion(stack, gone) != version:
             raise ConfigError(f"rollback: expected a champion before the present one, got {stack}")
-        aliases = _crowned(aliases, stack[:-1])
+        aliases = _crowned(aliases, _back_to(stack, version), gone)
     elif action != "package":
-        aliases = _crowned(aliases, [*stack, version])
+        aliases = _crowned(aliases, [*stack, version], gone)
     at = (now or datetime.now(UTC)).isoformat(timespec="milliseconds")
     return Entry(
         number=len(entries) + 1,
@@ -191,13 +229,16 @@ def next_entry(
     )
 
 
-def _crowned(aliases: Mapping[str, int], stack: Sequence[int]) -> dict[str, int]:
+def _crowned(
+    aliases: Mapping[str, int], stack: Sequence[int], gone: Collection[int]
+) -> dict[str, int]:
     """Aliases once the last of `stack` is champion."""
     held = {CHAMPION: stack[-1]}
-    if len(stack) > 1:
-        held[PREVIOUS] = stack[-2]
+    previous = former_champion(stack, gone)
+    if previous is not None:
+        held[PREVIOUS] = previous
     challenger = aliases.get(CHALLENGER)
-    if challenger is not None and challenger != stack[-1]:
+    if challenger is not None and challenger != stack[-1] and challenger not in gone:
         held[CHALLENGER] = challenger
     return held
 

@@ -23,6 +23,7 @@ from pipelines.promotion_log import ALIASES, CHAMPION
 from pipelines.provenance import Code, environment
 from pipelines.tracking import (
     TRAINED,
+    answered,
     client_of_mlflow,
     experiment_of,
     flat,
@@ -95,6 +96,7 @@ class Registered:
         return self.tags[_CONTENT]
 
 
+@answered()
 def register(evidence: Evidence) -> Registered:
     """Log the run and register its model, approved or rejected; that moves no alias."""
     client = client_of_mlflow()
@@ -138,9 +140,11 @@ def champion(recipe: str) -> Registered | None:
     Raises
     ------
     ContractError
-        The registry is not as its promotion log says.
+        The registry is not as its promotion log says, or the champion was deleted from it.
     """
-    holder = ledger.settle(model_name(recipe)).holder(CHAMPION)
+    log = ledger.settle(model_name(recipe))
+    log.check_champion()
+    holder = log.holder(CHAMPION)
     return None if holder is None else version_of(model_name(recipe), holder)
 
 
@@ -176,6 +180,7 @@ def find(reference: str) -> Registered:
     return _find(reference, match["name"], match["alias"], match["version"])
 
 
+@answered()
 def _find(reference: str, name: str, alias: str | None, number: str) -> Registered:
     from mlflow.exceptions import MlflowException
 
@@ -199,6 +204,7 @@ def _find(reference: str, name: str, alias: str | None, number: str) -> Register
     return _describe(client, version, created=False)
 
 
+@answered()
 def fetch_model(registered: Registered, folder: Path) -> Path:
     """Bring the model folder of a version from the artifact store below `folder`."""
     import mlflow
@@ -207,6 +213,7 @@ def fetch_model(registered: Registered, folder: Path) -> Path:
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
+@answered()
 def fetch_report(registered: Registered, folder: Path) -> Path:
     """Bring what was measured and judged of a version below `folder`."""
     import mlflow
@@ -215,11 +222,13 @@ def fetch_report(registered: Registered, folder: Path) -> Path:
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
+@answered()
 def keep(registered: Registered, folder: Path, under: str) -> None:
     """Log the files in `folder` with the run of a version, at `under` of its artifacts."""
     client_of_mlflow().log_artifacts(registered.run_id, str(folder), under)
 
 
+@answered()
 def model_names() -> list[str]:
     """All models of ours that the registry has."""
     found = client_of_mlflow().search_registered_models()

@@ -6,6 +6,7 @@ what no cache may skip: enforcing the verdict, registering, packaging, checking.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from ecgbeats.errors import EcgbeatsError, ServiceError
 from ecgbeats.files import read_json
 from ecgbeats.gate import enforce, joined, verdict_markdown, write_verdict
 from ecgbeats.inference import HISTORY
-from pipelines import promotion, registry, tracking
+from pipelines import ledger, promotion, registry, tracking
 from pipelines.bentos import Bentos
 from pipelines.dag import Dag, Lineage, Stage, reproduce
 from pipelines.gating import SPLIT, Candidate, live_rows, report_folder, split_folder
@@ -91,6 +92,8 @@ def retrain_flow(root: str, recipe: str) -> State[Run]:
     folder = Path(root)
     try:
         params, dag = _open(folder, recipe)
+        # Of an earlier run; this one may stop before it has one.
+        shutil.rmtree(report_folder(dag, recipe, "gate"), ignore_errors=True)
         for stage in dag.plan(recipe):
             _run_stage.with_options(task_run_name=stage.address)(folder, dag, params, run, stage)
         _judge(dag, params, run)
@@ -165,11 +168,9 @@ def _judge(dag: Dag, params: Params, run: Run) -> None:
     run.report = dag.out(run.recipe, "evaluate", "index.html")
     with _timed(run, "checks"), tempfile.TemporaryDirectory(prefix="ecgbeats-gate-") as scratch:
         ours = Candidate("this model", dag.out(run.recipe, _TRAIN), split_folder(dag, run.recipe))
-        rival = registry.champion(run.recipe)
-        if rival is not None and rival.content == _lineage(dag, run).content:
-            # Not against itself.
-            rival = None
-        theirs = None if rival is None else promotion.candidate_of(rival, Path(scratch))
+        log = ledger.settle(tracking.model_name(run.recipe))
+        # Not against itself.
+        theirs = promotion.rival_of(log, Path(scratch), content=_lineage(dag, run).content)
         rows = live_rows(dag, params, run.recipe, ours, theirs)
     run.verdict = joined(read_json(files), rows)
     write_verdict(report_folder(dag, run.recipe, "gate"), run.verdict, run.metrics)

@@ -92,6 +92,10 @@ def standing(
     entries = list(log.entries) if on is None else until(log.entries, on)
     last = entries[-1] if entries else None
     held = {alias: last.aliases.get(alias) if last else None for alias in ALIASES}
+    if on is None:
+        held |= {alias: log.holder(alias) for alias in ALIASES}
+        if log.lost_champion is not None:
+            apart = [*apart, f"version {log.lost_champion} was deleted from the registry"]
     return {
         "model": name,
         "on": None if on is None else on.isoformat(),

@@ -192,6 +192,34 @@ def client_of_mlflow() -> MlflowClient:
     return client
 
 
+@contextmanager
+def answered() -> Iterator[None]:
+    """What MLflow, its artifact store or the way there fails with, as one error of ours.
+
+    Raises
+    ------
+    ServiceError
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise ServiceError(f"MLflow: {error}") from error
+
+
+def logged_json(run_id: str, path: str) -> dict[str, Any] | None:
+    """What was logged with a run as the JSON file `path`; None where it cannot be had."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{path}")
+    except (MlflowException, OSError):
+        return None
+    return found
+
+
 def experiment_of(client: MlflowClient, recipe: str) -> str:
     name = model_name(recipe)
     found = client.get_experiment_by_name(name)

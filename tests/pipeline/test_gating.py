@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ecgbeats import regression
 from ecgbeats.config import Params, SampleSource
 from ecgbeats.errors import DataError
 from ecgbeats.files import write_json
@@ -138,6 +139,25 @@ def test_a_champion_that_cannot_be_compared_blocks_and_says_why(dag: Any, tmp_pa
     assert failed(rows) == ["champion.headline.macro_f1"]
     assert rows[-1]["measured"] is None
     assert rows[-1]["detail"].startswith("cannot be compared with version 1: expected a model of")
+
+
+def test_a_champion_whose_images_cannot_be_drawn_blocks_and_says_why(
+    dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: Any, **__: Any) -> None:
+        raise DataError("s004: cannot be read")
+
+    monkeypatch.setattr(regression, "render_dataset", unreadable)
+    ours = candidate(tmp_path, dag, "ours")
+    theirs = candidate(tmp_path, dag, "version 1", spec=SPEC.model_copy(update={"width": 18}))
+    gone = Candidate("version 2", tmp_path / "gone", tmp_path / "gone")
+    for champion in (theirs, gone):
+        rows = live_rows(dag, params(), RECIPE, ours, champion)
+        assert "champion.headline.macro_f1" in failed(rows)
+        assert rows[-1]["detail"].startswith(f"cannot be compared with {champion.name}: ")
+    # Of the model that is judged, nothing would be known.
+    with pytest.raises(DataError, match="s004"):
+        live_rows(dag, params(), RECIPE, theirs, ours)
 
 
 def test_a_version_is_held_to_the_gate_of_today(dag: Any, tmp_path: Path) -> None:

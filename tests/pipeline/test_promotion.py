@@ -17,6 +17,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from ecgbeats.errors import ConfigError, ContractError, GateFailed, ServiceError
 from pipelines import ledger, promotion, registry
@@ -232,6 +233,59 @@ def test_rollback_tries_the_former_champion_out_first(store: Registry) -> None:
     assert actions == ["promote", "challenge", "promote", "promote", "rollback", "rollback"]
 
 
+@pytest.mark.parametrize(
+    ("version", "after"),
+    [
+        (1, {"champion": 3, "previous": 2}),
+        (2, {"champion": 3, "previous": 1}),
+        (4, {"champion": 3, "previous": 2}),
+    ],
+    ids=["previous", "champion", "challenger"],
+)
+def test_a_version_that_was_deleted_stands_in_nobodys_way(
+    store: Registry, version: int, after: dict[str, int]
+) -> None:
+    store.promote()
+    store.take_in("c4")
+    assert store.state()["aliases"] == {"champion": 2, "previous": 1, "challenger": 4}
+    mlflow.MlflowClient().delete_model_version(NAME, str(version))
+    if version == 2:
+        # No longer served, no longer compared with; both are said.
+        with pytest.raises(ContractError, match=r"its champion, version 2, was deleted"):
+            registry.champion("tiny")
+        assert "version 2 was deleted from the registry" in in_words(standing(NAME))
+        rival = promotion.rival_of(ledger.settle(NAME), store.root)
+        assert rival is not None and not rival.model.exists()
+    else:
+        agree(store)
+        assert version not in store.state()["aliases"].values()
+    store.promote(version=3)
+    held = store.state()["aliases"]
+    assert {alias: held.get(alias) for alias in after} == after
+    assert version not in held.values()
+    agree(store)
+    store.rollback()
+    agree(store)
+    assert store.state()["aliases"]["champion"] == after["previous"]
+
+
+def test_a_deleted_champion_can_be_rolled_back_from(store: Registry) -> None:
+    store.promote()
+    mlflow.MlflowClient().delete_model_version(NAME, "2")
+    store.rollback()
+    assert store.state()["aliases"] == {"champion": 1}
+    agree(store)
+
+
+def test_a_model_begun_anew_begins_a_log(store: Registry) -> None:
+    mlflow.MlflowClient().delete_registered_model(NAME)
+    store.take_in("c9")
+    (entry,) = ledger.read(NAME).entries
+    assert (entry.action, entry.version) == ("promote", 1)
+    assert entry.facts["data_hash"] == "d-c9"
+    agree(store)
+
+
 def test_a_former_champion_without_its_bento_here_gets_one(store: Registry) -> None:
     store.promote()
     (store.root / "bentos" / f"{NAME}.1").unlink()
@@ -368,10 +422,57 @@ def test_aliases_older_than_the_log_are_its_first_entry(store: Registry) -> None
         database.execute("delete from params where key like 'entry.%' or key like 'applied.%'")
         database.execute("delete from registered_model_tags where key = 'ecgbeats.promotion_log'")
         database.execute("delete from model_version_tags where key like 'promotion.%'")
-    store.promote()
-    adopted, promoted = ledger.read(NAME).entries
-    assert (adopted.action, adopted.version, promoted.version) == ("adopt", 1, 2)
+    # Whoever looks first; what serves and what judges must know it, not promotion alone.
+    found = registry.champion("tiny")
+    assert found is not None and found.version == 1
+    champion = standing(NAME)["champion"]
+    assert (champion["version"], champion["action"]) == (1, "adopt")
+    assert (champion["data_hash"], champion["macro_f1"]) == ("d-c1", 0.8)
+    store.take_in("c3")
+    assert store.state()["aliases"] == {"champion": 1, "challenger": 3}
+    store.promote(version=2)
+    actions = [(entry.action, entry.version) for entry in ledger.read(NAME).entries]
+    assert actions == [("adopt", 1), ("challenge", 3), ("promote", 2)]
     agree(store)
+
+
+def test_a_decision_whose_answer_was_lost_is_a_decision(
+    store: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_param = mlflow.MlflowClient.log_param
+
+    def lost(client: mlflow.MlflowClient, run_id: str, key: str, value: str) -> None:
+        log_param(client, run_id, key, value)
+        if key.startswith("entry."):
+            raise MlflowException("read timed out")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_param", lost)
+    moved = store.promote(by="Ada")
+    assert moved.entry is not None and (moved.entry.number, moved.entry.by) == (3, "Ada")
+    assert store.state()["aliases"] == {"champion": 2, "previous": 1}
+    agree(store)
+
+
+def test_an_artifact_store_that_fails_is_not_the_gates_no(
+    store: Registry,
+) -> None:
+    with sqlite3.connect(store.root / "mlflow.db") as database:
+        database.execute("update runs set artifact_uri = artifact_uri || '-moved'")
+    before = store.state()
+    for ask in (store.promote, lambda: registry.fetch_report(registry.version_of(NAME, 1), Path())):
+        with pytest.raises(ServiceError, match="MLflow: ") as caught:
+            ask()
+        assert caught.value.exit_code == 2
+    assert store.state() == before
+    # A log whose run was purged.
+    with sqlite3.connect(store.root / "mlflow.db") as database:
+        (log,) = database.execute(
+            "select value from registered_model_tags where key = 'ecgbeats.promotion_log'"
+        ).fetchone()
+        database.execute("delete from params where run_uuid = ?", [log])
+        database.execute("delete from runs where run_uuid = ?", [log])
+    with pytest.raises(ServiceError, match="MLflow: "):
+        standing(NAME)
 
 
 def test_a_reason_too_long_for_the_log_is_refused_first(store: Registry) -> None:
