@@ -20,6 +20,8 @@ from pipelines.registry import Registered
 PARAMS, METRICS = "params.yaml", "metrics.json"
 # Ends the name of the recipe whose model answers plain pictures beside another's.
 _PICTURES = "-picture"
+# Hash of what is packed, whatever the commit.
+_PACKED = "packed_sha256"
 # Of the model itself; the commit among a bento's labels is that of the service's code.
 _LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
 
@@ -36,18 +38,29 @@ class Bentos:
     def build(self, version: Registered, folder: Path) -> str:
         """Build the bento of a version, whose model folder is `folder`, and return its tag.
 
-        The champion of the recipe `<recipe>-picture`, if there is one, goes beside it. A bento
-        that is there already, with the same content, is not built again.
+        The champion of the recipe `<recipe>-picture`, if there is one, goes beside it. The tag
+        says what is packed: on another commit that changes nothing of it, it is the same, and
+        a bento that is there already is not built again. Which commit it was built on, its
+        label says.
         """
-        about = self._about(version)
+        about, golden = self._about(version), folder / GOLDEN
         with tempfile.TemporaryDirectory(prefix="ecgbeats-beside-") as scratch:
             beside = self._beside(version.tags["recipe"], Path(scratch))
             if beside is not None:
                 number = beside.about.labels["model_version"]
                 about = replace(about, version=f"{about.version}-p{number}")
-            return packaging.build_bento(
-                folder, folder / GOLDEN, about, project=self.root, beside=beside
+            packed = packaging.packed_sha256(
+                folder, golden, about, project=self.root, beside=beside
             )
+            about = replace(
+                about,
+                version=f"{about.version}-{packed[:12]}",
+                labels={**about.labels, _PACKED: packed},
+            )
+            here = held(about.tag)
+            if here is not None and here.labels.get(_PACKED) == packed:
+                return about.tag
+            return packaging.build_bento(folder, golden, about, project=self.root, beside=beside)
 
     def _beside(self, recipe: str, scratch: Path) -> packaging.Source | None:
         champion = registry.champion(f"{recipe}{_PICTURES}")
@@ -62,7 +75,7 @@ class Bentos:
         known = tags["recipe"] in params.recipes
         return packaging.BentoAbout(
             name=version.name,
-            version=f"{version.version}-{code.short}-{tags['data_hash'][:7]}",
+            version=str(version.version),
             labels={
                 "recipe": tags["recipe"],
                 "model_version": str(version.version),

@@ -48,6 +48,23 @@ def report_folder(dag: Dag, recipe: str, name: str) -> Path:
     return dag.out(recipe, "verdict", VERDICT).parent / name
 
 
+def last_verdict(dag: Dag, recipe: str) -> tuple[dict[str, Any], bool]:
+    """The verdict of the last run on the present files, and whether there is one.
+
+    Else that of the files alone, which knows neither latency nor champion.
+    """
+    files: dict[str, Any] = read_json(dag.out(recipe, "verdict", VERDICT))
+    path = report_folder(dag, recipe, "gate") / VERDICT
+    if path.is_file():
+        whole: dict[str, Any] = read_json(path)
+        checks = files["checks"]
+        # Of another model, or held to another gate, it says nothing of this one.
+        same = whole["weights_sha256"] == files["weights_sha256"]
+        if same and whole["checks"][: len(checks)] == checks:
+            return whole, True
+    return files, False
+
+
 def split_folder(dag: Dag, recipe: str) -> Path:
     """Where the split of `recipe` lies."""
     (stage,) = (stage for stage in dag.plan(recipe) if stage.name == "split")

@@ -220,6 +220,29 @@ def build_bento(
     return about.tag
 
 
+def packed_sha256(
+    model_folder: Path,
+    golden: Path,
+    about: BentoAbout,
+    *,
+    project: Path,
+    beside: Source | None = None,
+) -> str:
+    """Hash of all that `build_bento` would pack, but for the commit that it says it is of."""
+    _check(model_folder, read_golden(golden))
+    if beside is not None:
+        beside = replace(beside, about=_without_commit(beside.about))
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-packed-") as scratch:
+        context = Path(scratch) / "context"
+        stage(context, model_folder, golden, _without_commit(about), project, beside)
+        return sha256_tree(context)
+
+
+def _without_commit(about: BentoAbout) -> BentoAbout:
+    labels = {key: value for key, value in about.labels.items() if key != "git_commit"}
+    return replace(about, labels=labels)
+
+
 def has_bento(tag: str) -> bool:
     """Whether the store holds a bento of this tag."""
     return bento_folder(tag).exists()

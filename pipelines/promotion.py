@@ -21,7 +21,8 @@ from ecgbeats.errors import ConfigError, ContractError, GateFailed, ServiceError
 from ecgbeats.files import read_json, sha256_file
 from ecgbeats.gate import enforce, failed_metrics, write_verdict
 from ecgbeats.golden import read_golden
-from ecgbeats.inference import CARD, Classifier
+from ecgbeats.imaging.spec import spec_from_json
+from ecgbeats.inference import CARD
 from pipelines import ledger, registry
 from pipelines.bentos import GOLDEN
 from pipelines.dag import Dag
@@ -34,6 +35,7 @@ from pipelines.gating import (
     whole_verdict,
 )
 from pipelines.ledger import Ledger, Tell, silent
+from pipelines.offline import offline
 from pipelines.promotion_log import (
     CHALLENGER,
     CHAMPION,
@@ -166,7 +168,7 @@ def promote(
 
 
 def rollback(
-    project: Project,
+    root: Path,
     recipe: str,
     bentos: BentoStore,
     *,
@@ -175,6 +177,8 @@ def rollback(
     tell: Tell = silent,
 ) -> Moved:
     """Make the champion before the present one champion again, after trying it out.
+
+    A renderer that has changed since is no hindrance where its bento is here, which has its own.
 
     Raises
     ------
@@ -210,7 +214,7 @@ def rollback(
         log.entries,
         "rollback",
         former.version,
-        by=by or user_of(project.root),
+        by=by or user_of(root),
         reason=reason or "",
         bento=bento,
         facts=facts,
@@ -230,7 +234,8 @@ def take_in(
 ) -> Entry:
     """What a run does with a version that passed: champion if there is none, else challenger.
 
-    The champion's bento is made anew where the service's code has changed.
+    The champion's bento is made anew where it is not here, or where what is packed has changed.
+    One whose images today's code draws otherwise stays in the bento that it has.
 
     Returns
     -------
@@ -252,6 +257,9 @@ def take_in(
         folder = registry.fetch_model(champion, Path(scratch) / "model")
         held = log.last.bento if log.last else None
         there = held is not None and bentos.has(held)
+        if log.last is not None and there and not _drawn_as_ever(folder):
+            tell(f"{held}: kept; today's renderer draws other images for version {holder}")
+            return log.last
         bento = bentos.build(champion, folder)
         if log.last is not None and there and held == bento:
             tell(f"{bento}: built and checked before")
@@ -265,7 +273,9 @@ def take_in(
             )
             reason = "the first that passed the gate"
             return _last(_entered(log, "promote", made, by, bento, reason, facts, tell))
-    reason = "the service's code has changed"
+    reason = "it had no bento"
+    if held is not None:
+        reason = f"what is packed is another than in {held}: code, requirements or a model"
     return _last(_entered(log, "package", champion, by, bento, reason, {}, tell))
 
 
@@ -340,13 +350,19 @@ def _built(bentos: BentoStore, version: Registered, folder: Path, tell: Tell) ->
 def _smoke_test(candidate: Candidate) -> None:
     """Load the model and let it answer its golden batch."""
     golden = read_golden(candidate.model / GOLDEN)
-    answers = Classifier.load(candidate.model).predict(golden.images)
+    answers = offline(candidate.model, golden.images)
     apart = float(np.abs(answers - golden.probabilities).max())
     if not apart <= _TOLERANCE:
         raise ContractError(
             f"{candidate.name}: its answers to its golden batch differ by up to {apart:.1e} from "
             f"those of its evaluation; expected at most {_TOLERANCE:.0e}"
         )
+
+
+def _drawn_as_ever(folder: Path) -> bool:
+    """Whether today's renderer draws the images that the model in `folder` was trained on."""
+    card = read_json(folder / CARD)
+    return spec_from_json(card["image"]).spec_id == str(card["spec_id"])
 
 
 def _kept(

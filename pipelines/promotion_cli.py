@@ -52,11 +52,9 @@ def rollback(recipe: str, by: str | None, reason: str | None) -> None:
     from pipelines.bentos import Bentos
     from pipelines.promotion import rollback as run_rollback
 
-    project = _project(recipe)
-    _say(
-        recipe,
-        run_rollback(project, recipe, Bentos(project.root), by=by, reason=reason, tell=_tell),
-    )
+    # Nothing of parameters or data: they may be broken, or the recipe gone, when it is needed.
+    root = enter()
+    _say(recipe, run_rollback(root, recipe, Bentos(root), by=by, reason=reason, tell=_tell))
 
 
 @click.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecgbeats.config import Recipe
 from ecgbeats.errors import ConfigError
-from ecgbeats.files import read_json
+from ecgbeats.files import read_json, sha256_file
 from ecgbeats.inference import CARD, ONNX
 from pipelines import ledger
 from pipelines.dag import Lineage
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 APPROVED, REJECTED = "approved", "rejected"
 # Folders of the run's artifacts: the model as the train stage made it with its golden batch;
-# what was measured and judged.
-CLASSIFIER, REPORT = "classifier", "report"
+# what was measured and judged; below the third, verdicts of later runs.
+CLASSIFIER, REPORT, _GATE = "classifier", "report", "gate"
 _CONTENT = "ecgbeats.content"
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))")
 
@@ -105,7 +105,9 @@ def register(evidence: Evidence) -> Registered:
     if found is not None:
         if found.tags["verdict"] == REJECTED and read_json(evidence.verdict)["passed"]:
             # What hangs on the machine or on the champion has changed since.
-            _log_verdict(found.run_id, evidence)
+            # What rejected it stays.
+            again = f"{_GATE}/{sha256_file(evidence.verdict)[:12]}"
+            _log_verdict(found.run_id, evidence, again)
             client.set_model_version_tag(name, str(found.version), "verdict", APPROVED)
             found = client.get_model_version(name, str(found.version))
         return _describe(client, found, created=False)
@@ -277,17 +279,17 @@ def _log_run(client: MlflowClient, evidence: Evidence) -> str:
         mlflow.log_artifacts(str(evidence.report / "plots"), f"{REPORT}/plots")
         mlflow.log_artifacts(str(evidence.model), CLASSIFIER)
         mlflow.log_artifact(str(evidence.golden), CLASSIFIER)
-    _log_verdict(run_id, evidence)
+    _log_verdict(run_id, evidence, REPORT)
     return run_id
 
 
-def _log_verdict(run_id: str, evidence: Evidence) -> None:
+def _log_verdict(run_id: str, evidence: Evidence, folder: str) -> None:
     """The verdict in all the forms that it has."""
     client = client_of_mlflow()
     for suffix in (".json", ".md", ".xml"):
         path = evidence.verdict.with_suffix(suffix)
         if path.is_file():
-            client.log_artifact(run_id, str(path), REPORT)
+            client.log_artifact(run_id, str(path), folder)
 
 
 def _ensure_model(client: MlflowClient, name: str, recipe: str) -> None:

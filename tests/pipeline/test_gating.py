@@ -12,6 +12,7 @@ from ecgbeats import regression
 from ecgbeats.config import Params, SampleSource
 from ecgbeats.errors import DataError
 from ecgbeats.files import write_json
+from ecgbeats.gate import joined
 from ecgbeats.imaging.store import render_dataset
 from ecgbeats.sources.sample import make_sample
 from ecgbeats.split import assign_sides, read_split, write_split
@@ -19,6 +20,7 @@ from pipelines.dag import Stage
 from pipelines.gating import (
     Candidate,
     check_test_side,
+    last_verdict,
     live_rows,
     split_folder,
     whole_verdict,
@@ -87,6 +89,28 @@ def test_the_same_model_is_no_regression(dag: Any, tmp_path: Path) -> None:
     assert [row["metric"] for row in live_rows(dag, params(), RECIPE, ours, None)] == [
         "latency.one_ms"
     ]
+
+
+class Verdicts(Folders):
+    """What the stage said, and beside it what the flow did."""
+
+    def out(self, recipe: str, stage: str, name: str = "") -> Path:
+        return self.root / name
+
+
+def test_the_gate_enforces_what_the_last_run_found(tmp_path: Path) -> None:
+    dag: Any = Verdicts(tmp_path)
+    accuracy = {"metric": "accuracy", "passed": True}
+    files = {"weights_sha256": "a", "passed": True, "checks": [accuracy]}
+    whole = joined(files, [{"metric": "latency.one_ms", "passed": False}])
+    write_json(tmp_path / "verdict.json", files)
+    assert last_verdict(dag, RECIPE) == (files, False)
+    write_json(tmp_path / "gate" / "verdict.json", whole)
+    assert last_verdict(dag, RECIPE) == (whole, True)
+    # Of another model, or held to other floors.
+    for key, value in (("weights_sha256", "b"), ("checks", [{**accuracy, "required": ">= 1"}])):
+        write_json(tmp_path / "verdict.json", {**files, key: value})
+        assert last_verdict(dag, RECIPE) == ({**files, key: value}, False)
 
 
 class Stale(Folders):

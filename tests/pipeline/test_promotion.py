@@ -293,6 +293,45 @@ def test_a_former_champion_without_its_bento_here_gets_one(store: Registry) -> N
     agree(store)
 
 
+def redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The renderer changes: models of before take images that it draws no more."""
+    monkeypatch.setattr("ecgbeats.imaging.spec.RENDERER_VERSION", 4711)
+
+
+def test_a_former_champion_of_an_older_renderer_is_served_by_its_own_bento(
+    store: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.promote()
+    redrawn(monkeypatch)
+    bentos = store.bentos
+    store.rollback(bentos=bentos)
+    assert bentos.verified == [f"{NAME}.1"]
+    assert store.state()["aliases"] == {"champion": 1}
+    agree(store)
+
+
+def test_a_champion_of_an_older_renderer_stays_in_its_bento(
+    store: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redrawn(monkeypatch)
+    # Today's service would refuse its images.
+    entry = store.take_in("c4", bentos=FileBentos(store.root / "bentos", spoilt=True, code=".b"))
+    assert (entry.action, entry.version, entry.bento) == ("challenge", 4, f"{NAME}.1")
+    agree(store)
+
+
+def test_the_champions_bento_is_made_anew_only_where_another_is_packed(store: Registry) -> None:
+    before = store.state()["log"]
+    (store.root / "bentos" / f"{NAME}.1").unlink()
+    store.take_in("c2")
+    assert store.state()["log"] == before
+    agree(store)
+    entry = store.take_in("c2", bentos=FileBentos(store.root / "bentos", code=".b"))
+    assert (entry.action, entry.version, entry.bento) == ("package", 1, f"{NAME}.1.b")
+    assert entry.reason.startswith(f"what is packed is another than in {NAME}.1: ")
+    agree(store)
+
+
 def test_status_of_a_day_is_what_was_then(store: Registry) -> None:
     store.promote()
     first, _, third = ledger.read(NAME).entries

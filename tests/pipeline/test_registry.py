@@ -131,6 +131,15 @@ def test_a_rejected_one_is_approved_once_its_gate_passes(evidence: Evidence, fil
     for verdict in ("yes", "no"):
         again = register(replace(evidence, verdict=files / f"{verdict}.json"))
         assert (again.version, again.approved, again.tags["verdict"]) == (1, True, "approved")
+    # Both verdicts are kept, that of the rejection where it was.
+    client = mlflow.MlflowClient()
+    (later,) = client.list_artifacts(made.run_id, "gate")
+    assert {Path(item.path).name for item in client.list_artifacts(made.run_id, later.path)} == {
+        "yes.json",
+        "yes.xml",
+    }
+    first = {Path(item.path).name for item in client.list_artifacts(made.run_id, "report")}
+    assert "no.json" in first and "yes.json" not in first
 
 
 def test_recipes_do_not_meet(evidence: Evidence) -> None:

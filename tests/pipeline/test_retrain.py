@@ -25,7 +25,7 @@ import yaml
 
 from ecgbeats.config import SampleSource
 from ecgbeats.datasets import MANIFEST
-from ecgbeats.files import read_json
+from ecgbeats.files import read_json, write_text
 from ecgbeats.sources.sample import make_sample
 from pipelines.standing import standing
 from tests.support.databases import write_sums
@@ -121,6 +121,7 @@ def beside(
     hospital = Project.create(tmp_path_factory.mktemp("damaged") / "project", params).with_prefect(
         prefect_api
     )
+    write_text(hospital.root / "reports" / RECIPE / "gate" / "verdict.md", "passed yesterday")
     mirror = write_damaged(tmp_path_factory.mktemp("mirror") / "hospital")
     with ThreadPoolExecutor(1) as pool:
         repro = pool.submit(clone.call, "dvc", "repro", f"verdict@{RECIPE}")
@@ -314,7 +315,7 @@ def test_the_bento_says_which_model_code_and_data_it_holds(first: Ran, project: 
     labels = yaml.safe_load((folder / "bento.yaml").read_text())["labels"]
     tags = first.versions[1].tags
     assert name == MODEL
-    assert version == f"1-{first.commit[:7]}-{tags['data_hash'][:7]}"
+    assert version == f"1-{labels['packed_sha256'][:12]}"
     assert labels["model_version"] == "1"
     same = ("recipe", "git_commit", "data_hash", "weights_sha256", "spec_id")
     assert {key: labels[key] for key in same} == {key: tags[key] for key in same}
@@ -391,7 +392,8 @@ def test_the_new_version_is_challenger(first: Ran, changed: Ran) -> None:
 
 def test_the_gate_passes_a_good_model(passed: subprocess.CompletedProcess[str]) -> None:
     assert passed.returncode == 0
-    assert [line[:4] for line in passed.stdout.splitlines()] == ["pass"] * 4
+    # With latency, leaks and champion, as the run asked them.
+    assert [line[:4] for line in passed.stdout.splitlines()] == ["pass"] * 8
 
 
 def test_the_gate_knows_a_verdict_on_something_else(
@@ -432,7 +434,7 @@ def test_a_worse_model_is_not_promoted(refused: Moved, bad: Ran, project: Projec
     assert f"GateFailed: {RECIPE}: the gate fails" in said and "Traceback" not in said
     assert "champion.headline.macro_f1: required >= -0.3, measured -" in said
     assert said.rstrip().endswith("To promote all the same: --by and --reason")
-    assert refused.aliases == bad.aliases and len(refused.status["history"]) == 3
+    assert refused.aliases == bad.aliases and len(refused.status["history"]) == 2
     folder = project.root / "reports" / RECIPE / "promotion"
     verdict = read_json(folder / "verdict.json")
     assert not verdict["passed"]
@@ -472,8 +474,8 @@ def test_rollback_serves_the_former_champion_again(
     assert champion["bento"] == changed.summary["bento"]
     assert "bento answers as offline: " in rolled_back.done.stderr
     actions = [row["action"] for row in rolled_back.status["history"]]
-    # A commit between the runs: the service's code is another, for all that one can tell.
-    assert actions == ["promote", "challenge", "package", "promote", "rollback"]
+    # The commits between the runs changed nothing that is packed.
+    assert actions == ["promote", "challenge", "promote", "rollback"]
     assert champion["version"] == 1 and champion["action"] == "rollback"
     told = project.call("ecgbeats", "status", RECIPE, "--json")
     status = json.loads(told.stdout)
@@ -549,7 +551,8 @@ def test_damaged_data_stop_the_run_before_training(beside: dict[str, Beside]) ->
     assert done.stdout == "" and "Traceback" not in done.stderr
     assert not (root / "data/images").exists() and not (root / "data/models").exists()
     assert not (root / "mlflow.db").exists() and not (root / ".bentoml").exists()
-    # What was found is there to be read.
+    # No verdict of an earlier run; what was found is there to be read.
+    assert not (root / "reports" / RECIPE / "gate").exists()
     found = read_json(root / "reports" / RECIPE / "validation" / "validation.json")
     assert "header_length" in found["critical_failed"]
 

@@ -95,13 +95,14 @@ class FileBentos:
 
     folder: Path
     spoilt: bool = False
+    code: str = ""
     verified: list[str] = field(default_factory=list)
 
     def has(self, tag: str) -> bool:
         return (self.folder / tag).is_file()
 
     def build(self, version: Registered, folder: Path) -> str:
-        tag = f"{version.name}.{version.version}"
+        tag = f"{version.name}.{version.version}{self.code}"
         write_text(self.folder / tag, version.tags["weights_sha256"])
         return tag
 
@@ -158,7 +159,7 @@ class Registry:
         return promotion.promote(self.project, RECIPE, more.pop("bentos", self.bentos), **more)
 
     def rollback(self, **more: Any) -> promotion.Moved:
-        return promotion.rollback(self.project, RECIPE, more.pop("bentos", self.bentos), **more)
+        return promotion.rollback(self.root, RECIPE, more.pop("bentos", self.bentos), **more)
 
     def state(self) -> dict[str, Any]:
         """All that a promotion may change: aliases, tags, log, bentos."""
