@@ -9,14 +9,14 @@ from typing import Any
 
 from ecgbeats.config import Params, PatientSplit
 from ecgbeats.errors import ConfigError, ContractError, DataError
-from ecgbeats.files import read_json
+from ecgbeats.files import read_json, sha256_text
 from ecgbeats.gate import Row, joined, judge, none_of, rows_of
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.inference import ONNX, Classifier
 from ecgbeats.latency import latency
 from ecgbeats.leakage import PATIENTS, TWINS
 from ecgbeats.regression import TestSide, no_regression_rows, predict
-from ecgbeats.split import read_split
+from ecgbeats.split import TEST, Split, read_split
 from pipelines.dag import Dag
 
 SPLIT, METRICS, VERDICT = "split.json", "metrics.json", "verdict.json"
@@ -36,11 +36,14 @@ class Candidate:
         Its model folder.
     report : Path
         Folder with metrics.json, verdict.json and split.json.
+    test_side : str or None
+        `hash_of_test_side` of the beats that its figures are of; None if not known.
     """
 
     name: str
     model: Path
     report: Path
+    test_side: str | None = None
 
 
 def report_folder(dag: Dag, recipe: str, name: str) -> Path:
@@ -69,6 +72,12 @@ def split_folder(dag: Dag, recipe: str) -> Path:
     """Where the split of `recipe` lies."""
     (stage,) = (stage for stage in dag.plan(recipe) if stage.name == "split")
     return dag.option(stage, "--out")
+
+
+def hash_of_test_side(split: Split) -> str:
+    """Hash of which beats are tested, and as what."""
+    tested = split.beats[split.beats["side"] == TEST].sort_values(["record", "sample"])
+    return sha256_text(tested[["record", "sample", "label"]].to_csv(index=False))
 
 
 def check_test_side(dag: Dag, recipe: str) -> None:
@@ -113,6 +122,10 @@ def live_rows(
     if isinstance(protocol.split, PatientSplit):
         may = protocol.patients_on_both_sides
         rows += [_seen(side, who, role, may) for who, role in _roles(candidate, champion)]
+    else:
+        # Known patients are the protocol's point, known beats are not; other folds share them.
+        now = hash_of_test_side(side.split)
+        rows += [_apart(now, who, role) for who, role in _roles(candidate, champion)]
     ours = predict(Classifier.load(candidate.model), side)
     try:
         if not champion.model.is_dir():
@@ -150,13 +163,21 @@ def whole_verdict(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The verdict on a registered version as it is now, and the metrics that it rests on.
 
-    Figures are those measured when it was made, held against the gate of today; what was
-    found of leaks is taken over; the rest is asked anew.
+    Figures are those measured when it was made, held against the gate of today, and must be of
+    today's test side; what was found of leaks is taken over; the rest is asked anew.
     """
     metrics: dict[str, Any] = read_json(candidate.report / METRICS)
     size = {"size": {"onnx_mb": (candidate.model / ONNX).stat().st_size / 1e6}}
     verdict = judge({**metrics, **size}, params.protocol_of(recipe).gate)
-    rows = _leaks(read_json(candidate.report / VERDICT), params, recipe)
+    now = hash_of_test_side(read_split(split_folder(dag, recipe)))
+    rows = [
+        none_of(
+            "test_side",
+            "its figures were measured on another test side than today's",
+            None if candidate.test_side is None else int(candidate.test_side != now),
+        )
+    ]
+    rows += _leaks(read_json(candidate.report / VERDICT), params, recipe)
     rows += live_rows(dag, params, recipe, candidate, champion)
     return joined(verdict, rows), metrics
 
@@ -172,6 +193,14 @@ def _leaks(verdict: Mapping[str, Any], params: Params, recipe: str) -> list[Row]
 
 def _roles(candidate: Candidate, champion: Candidate) -> list[tuple[Candidate, str]]:
     return [(candidate, "challenger"), (champion, "champion")]
+
+
+def _apart(now: str, who: Candidate, role: str) -> Row:
+    """Whether the beats of the test side were kept from a model: those that it was tested on."""
+    what = f"beats of the test side that may have trained the {role}"
+    if who.test_side == now:
+        return none_of(f"leakage.{role}", what, 0)
+    return none_of(f"leakage.{role}", f"{what}: {who.name} had another test side", None)
 
 
 def _seen(side: TestSide, who: Candidate, role: str, allowed: Collection[str]) -> Row:

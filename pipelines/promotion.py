@@ -103,7 +103,9 @@ def candidate_of(version: Registered, folder: Path) -> Candidate:
             f"{version.name} version {version.version}: expected weights "
             f"{version.tags['weights_sha256']}, the registry's artifacts hold {found}"
         )
-    return Candidate(f"version {version.version}", model, report)
+    return Candidate(
+        f"version {version.version}", model, report, version.tags.get(registry.TEST_SIDE)
+    )
 
 
 def promote(

@@ -41,6 +41,7 @@ APPROVED, REJECTED = "approved", "rejected"
 # what was measured and judged; below the third, verdicts of later runs.
 CLASSIFIER, REPORT, _GATE = "classifier", "report", "gate"
 _CONTENT = "ecgbeats.content"
+TEST_SIDE = "test_side"
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))")
 
 
@@ -54,6 +55,8 @@ class Evidence:
         verdict.json; what lies beside it as .md and .xml is logged as well.
     split : Path
         split.json: who was on which side.
+    test_side : str
+        `pipelines.gating.hash_of_test_side` of the beats that `metrics` are of.
     """
 
     recipe_name: str
@@ -66,6 +69,7 @@ class Evidence:
     report: Path
     golden: Path
     split: Path
+    test_side: str
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def register(evidence: Evidence) -> Registered:
         "weights_sha256": card["weights_sha256"],
         "spec_id": card["spec_id"],
         "synthetic": str(read_json(evidence.metrics)["synthetic"]).lower(),
+        TEST_SIDE: evidence.test_side,
         "verdict": APPROVED if verdict["passed"] else REJECTED,
     }
     model_id = _log_model(run_id, evidence.model, card)

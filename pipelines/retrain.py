@@ -24,10 +24,18 @@ from ecgbeats.errors import EcgbeatsError, ServiceError
 from ecgbeats.files import read_json
 from ecgbeats.gate import enforce, joined, verdict_markdown, write_verdict
 from ecgbeats.inference import HISTORY
+from ecgbeats.split import read_split
 from pipelines import ledger, promotion, registry, tracking
 from pipelines.bentos import Bentos
 from pipelines.dag import Dag, Lineage, Stage, reproduce
-from pipelines.gating import SPLIT, Candidate, live_rows, report_folder, split_folder
+from pipelines.gating import (
+    SPLIT,
+    Candidate,
+    hash_of_test_side,
+    live_rows,
+    report_folder,
+    split_folder,
+)
 from pipelines.memory import PeakMemory
 from pipelines.promotion import Project
 from pipelines.provenance import code_of
@@ -167,7 +175,9 @@ def _judge(dag: Dag, params: Params, run: Run) -> None:
     run.metrics = read_json(dag.out(run.recipe, "evaluate", "metrics.json"))
     run.report = dag.out(run.recipe, "evaluate", "index.html")
     with _timed(run, "checks"), tempfile.TemporaryDirectory(prefix="ecgbeats-gate-") as scratch:
-        ours = Candidate("this model", dag.out(run.recipe, _TRAIN), split_folder(dag, run.recipe))
+        split = split_folder(dag, run.recipe)
+        side = hash_of_test_side(read_split(split))
+        ours = Candidate("this model", dag.out(run.recipe, _TRAIN), split, side)
         log = ledger.settle(tracking.model_name(run.recipe))
         # Not against itself.
         theirs = promotion.rival_of(log, Path(scratch), content=_lineage(dag, run).content)
@@ -200,6 +210,7 @@ def _register(root: Path, dag: Dag, params: Params, run: Run) -> None:
                 report=dag.out(run.recipe, "evaluate", "index.html").parent,
                 golden=dag.out(run.recipe, "evaluate", "evaluation") / "golden.npz",
                 split=split_folder(dag, run.recipe) / SPLIT,
+                test_side=hash_of_test_side(read_split(split_folder(dag, run.recipe))),
             )
         )
         run.champion = registry.champion(run.recipe)

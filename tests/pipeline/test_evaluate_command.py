@@ -127,6 +127,7 @@ def test_a_registered_model_is_found_by_alias_and_by_version(
             report=project.root / "report",
             golden=project.root / "golden.npz",
             split=project.root / "split.json",
+            test_side="t1",
         )
     )
     name = registered.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipelines.dag import Stage
 from pipelines.gating import (
     Candidate,
     check_test_side,
+    hash_of_test_side,
     last_verdict,
     live_rows,
     split_folder,
@@ -89,6 +90,19 @@ def test_the_same_model_is_no_regression(dag: Any, tmp_path: Path) -> None:
     assert [row["metric"] for row in live_rows(dag, params(), RECIPE, ours, None)] == [
         "latency.one_ms"
     ]
+
+
+def test_by_beat_a_champion_of_another_fold_blocks(dag: Any, tmp_path: Path) -> None:
+    ours, theirs = (candidate(tmp_path, dag, name) for name in ("ours", "theirs"))
+    by_beat = params(split={"by": "beat"})
+    side = hash_of_test_side(read_split(split_folder(dag, RECIPE)))
+    ours, same = (replace(each, test_side=side) for each in (ours, theirs))
+    assert failed(live_rows(dag, by_beat, RECIPE, ours, same)) == []
+    for other in ("another", None):
+        rows = live_rows(dag, by_beat, RECIPE, ours, replace(theirs, test_side=other))
+        assert failed(rows) == ["leakage.champion"]
+        rows = live_rows(dag, by_beat, RECIPE, replace(theirs, test_side=other), ours)
+        assert failed(rows) == ["leakage.challenger"]
 
 
 class Verdicts(Folders):
@@ -194,18 +208,22 @@ def test_a_version_is_held_to_the_gate_of_today(dag: Any, tmp_path: Path) -> Non
     report = tmp_path / "report"
     write_json(report / "metrics.json", metrics)
     write_json(report / "verdict.json", {"checks": leaks})
-    ours = Candidate("version 2", ours.model, report)
+    side = hash_of_test_side(read_split(split_folder(dag, RECIPE)))
+    ours = Candidate("version 2", ours.model, report, side)
 
-    def judged(**changes: Any) -> list[str]:
+    def judged(version: Candidate = ours, **changes: Any) -> list[str]:
         gate = [{"metric": "accuracy", "at_least": 0.8}, {"metric": "size.onnx_mb", "at_most": 1}]
         chosen = params(**{"gate": gate, "serving": [], **changes})
-        verdict, _ = whole_verdict(dag, chosen, RECIPE, ours, None)
+        verdict, _ = whole_verdict(dag, chosen, RECIPE, version, None)
         assert verdict["passed"] is (not failed(verdict["checks"]))
         return failed(verdict["checks"])
 
     assert judged() == []
     assert judged(gate=[{"metric": "accuracy", "at_least": 0.95}]) == ["accuracy"]
     assert judged(gate=[{"metric": "size.onnx_mb", "at_most": 1e-6}]) == ["size.onnx_mb"]
+    # Figures of other beats say nothing of today's; nor do those of which it is not known.
+    for other in ("another", None):
+        assert judged(replace(ours, test_side=other)) == ["test_side"]
     # One that was registered before leaks were counted.
     write_json(report / "verdict.json", {"checks": []})
     assert judged() == ["leakage.patients"]

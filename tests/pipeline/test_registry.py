@@ -70,6 +70,7 @@ def evidence(files: Path, request: pytest.FixtureRequest) -> Evidence:
         report=files / "report",
         golden=files / "golden.npz",
         split=files / "split.json",
+        test_side="t1",
     )
 
 
@@ -105,6 +106,7 @@ def test_a_version_says_what_it_is_made_of(evidence: Evidence) -> None:
         "weights_sha256": card["weights_sha256"],
         "spec_id": SPEC.spec_id,
         "synthetic": "true",
+        "test_side": "t1",
         "verdict": "approved",
     }
     assert registry.version_of(made.name, 1) == replace(made, created=False)

@@ -85,6 +85,7 @@ def registered(files: Path, content: str) -> Registered:
             report=files / "report",
             golden=files / "golden.npz",
             split=files / "split.json",
+            test_side="t1",
         )
     )
 
