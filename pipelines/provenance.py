@@ -39,11 +39,6 @@ class Code:
     def dirty(self) -> bool:
         return bool(self.changes)
 
-    @property
-    def short(self) -> str:
-        """For a version's name: equal names, equal code."""
-        return self.commit[:7] + (f".dirty{self.changes[:7]}" if self.changes else "")
-
 
 def code_of(root: Path) -> Code:
     """The state of the checkout at `root`; commit "unknown" where git or a commit lacks."""
