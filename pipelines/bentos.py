@@ -38,10 +38,7 @@ class Bentos:
     def build(self, version: Registered, folder: Path) -> str:
         """Build the bento of a version, whose model folder is `folder`, and return its tag.
 
-        The champion of the recipe `<recipe>-picture`, if there is one, goes beside it. The tag
-        says what is packed: on another commit that changes nothing of it, it is the same, and
-        a bento that is there already is not built again. Which commit it was built on, its
-        label says.
+        The champion of the recipe `<recipe>-picture`, if there is one, goes beside it.
         """
         about, golden = self._about(version), folder / GOLDEN
         with tempfile.TemporaryDirectory(prefix="ecgbeats-beside-") as scratch:
@@ -49,18 +46,7 @@ class Bentos:
             if beside is not None:
                 number = beside.about.labels["model_version"]
                 about = replace(about, version=f"{about.version}-p{number}")
-            packed = packaging.packed_sha256(
-                folder, golden, about, project=self.root, beside=beside
-            )
-            about = replace(
-                about,
-                version=f"{about.version}-{packed[:12]}",
-                labels={**about.labels, _PACKED: packed},
-            )
-            here = held(about.tag)
-            if here is not None and here.labels.get(_PACKED) == packed:
-                return about.tag
-            return packaging.build_bento(folder, golden, about, project=self.root, beside=beside)
+            return build_by_content(folder, golden, about, self.root, beside)
 
     def _beside(self, recipe: str, scratch: Path) -> packaging.Source | None:
         champion = registry.champion(f"{recipe}{_PICTURES}")
@@ -100,6 +86,30 @@ class Bentos:
                 tag, folder / GOLDEN, beside=beside if beside.is_file() else None
             )
         )
+
+
+def build_by_content(
+    folder: Path,
+    golden: Path,
+    about: packaging.BentoAbout,
+    root: Path,
+    beside: packaging.Source | None = None,
+) -> str:
+    """Build a bento whose tag, beyond the version in `about`, says what is packed; return it.
+
+    On another commit that changes nothing of it, the tag is the same, and a bento that is there
+    already is not built again. Which commit it was built on, its label says.
+    """
+    packed = packaging.packed_sha256(folder, golden, about, project=root, beside=beside)
+    about = replace(
+        about,
+        version=f"{about.version}-{packed[:12]}",
+        labels={**about.labels, _PACKED: packed},
+    )
+    here = held(about.tag)
+    if here is not None and here.labels.get(_PACKED) == packed:
+        return about.tag
+    return packaging.build_bento(folder, golden, about, project=root, beside=beside)
 
 
 def _metrics(version: Registered) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ecgbeats.errors import ContractError, DataError
 from ecgbeats.files import folder_written_aside, read_json, sha256_file, write_json, write_text
 from ecgbeats.inference import CARD, ONNX
 from ecgbeats.model_card import model_card
-from pipelines import packaging, registry
+from pipelines import bentos, packaging, registry
 from pipelines.packaging import CARRIED, GOLDEN
 from pipelines.provenance import code_of
 from pipelines.registry import Registered
@@ -92,7 +92,7 @@ def build(root: Path) -> str:
     recipe = str(origin["recipe"])
     about = packaging.BentoAbout(
         name=str(origin["name"]),
-        version=f"carried-{origin['weights_sha256'][:7]}-{code_of(root).short}",
+        version="carried",
         labels={
             "recipe": recipe,
             "model_version": f"carried ({origin['version']})",
@@ -102,7 +102,7 @@ def build(root: Path) -> str:
         scheme=params.scheme_of(recipe) if recipe in params.recipes else None,
         metrics=read_json(folder / METRICS),
     )
-    return packaging.build_bento(folder, folder / GOLDEN, about, project=root)
+    return bentos.build_by_content(folder, folder / GOLDEN, about, root)
 
 
 def _check(folder: Path) -> None:

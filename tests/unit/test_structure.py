@@ -46,7 +46,8 @@ def test_service_and_pipelines_do_not_know_each_other() -> None:
         ("mlflow", {f"pipelines/{door}.py" for door in ("tracking", "registry", "ledger")}),
         ("prefect", {f"pipelines/{flow}.py" for flow in ("retrain", "crossval", "tune")}),
         ("great_expectations", {"src/ecgbeats/validation/engine.py"}),
-        ("onnxruntime", {"src/ecgbeats/inference.py"}),
+        # The second runs networks whose images today's renderer draws otherwise.
+        ("onnxruntime", {"src/ecgbeats/inference.py", "pipelines/offline.py"}),
     ],
 )
 def test_each_outside_system_has_its_door(package: str, doors: set[str]) -> None:
