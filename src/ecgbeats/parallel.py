@@ -52,10 +52,7 @@ def parallel_map(
             rest = items[len(results) :]
             return [*results, *_on_processes(function, rest, workers, progress, name)]
         began = time.monotonic()
-        # As in a process of its own: products of matrices differ in the last bits with the
-        # number of threads, and results must not hang on where they were made.
-        with threadpool_limits(1):
-            results.append(function(items[len(results)]))
+        results.append(_on_one_thread(function, items[len(results)]))
         took_s = time.monotonic() - began
         progress.step(name(items[len(results) - 1]))
     return results
@@ -70,8 +67,8 @@ def _on_processes(
 ) -> Iterator[Result]:
     # Spawned, not forked: a fork of a process that holds threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_one_thread_each) as pool:
-        futures = {pool.submit(function, item): i for i, item in enumerate(items)}
+    with ProcessPoolExecutor(workers, context) as pool:
+        futures = {pool.submit(_on_one_thread, function, item): i for i, item in enumerate(items)}
         results: dict[int, Result] = {}
         try:
             for future in as_completed(futures):
@@ -85,6 +82,12 @@ def _on_processes(
         yield results[i]
 
 
-def _one_thread_each() -> None:
-    # Workers that each start a BLAS thread per core get in each other's way.
-    threadpool_limits(1)
+def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
+    """`function` of `item` with one thread for products of matrices.
+
+    Their last bits differ with the number of threads, and results must not hang on where they
+    were made; nor should processes get in each other's way. Set for each call, not when a process
+    starts: only libraries that are loaded by then heed it.
+    """
+    with threadpool_limits(1):
+        return function(item)

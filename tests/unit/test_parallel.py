@@ -1,5 +1,8 @@
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +37,28 @@ def test_results_come_in_the_order_of_the_items(
     assert [value for value, _ in results] == [0, 1, 4, 9, 16, 25]
     assert (os.getpid() in {pid for _, pid in results}) == (workers == 1)
     assert "square: 6/6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_products_take_one_thread_wherever_they_are_made(workers: int) -> None:
+    # As the CLI starts processes: from a main module that they do not import, so that NumPy and
+    # its BLAS are loaded by the work itself.
+    script = (
+        "from ecgbeats.parallel import parallel_map\n"
+        "def work():\n"
+        "    from tests.support.products import threads_of_products\n"
+        f"    print(parallel_map(threads_of_products, range(3), job='x', workers={workers}))\n"
+        "work()"
+    )
+    several = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "2")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **several},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "[1, 1, 1]", done.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])
