@@ -23,7 +23,7 @@ _PICTURES = "-picture"
 # Hash of what is packed, whatever the commit.
 _PACKED = "packed_sha256"
 # Of the model itself; the commit among a bento's labels is that of the service's code.
-_LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
+LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,8 @@ class Bentos:
         return packaging.Source(folder, folder / GOLDEN, self._about(champion))
 
     def _about(self, version: Registered) -> packaging.BentoAbout:
-        tags, code = version.tags, code_of(self.root)
-        params = read_params(self.root / PARAMS)
-        known = tags["recipe"] in params.recipes
-        return packaging.BentoAbout(
-            name=version.name,
-            version=str(version.version),
-            labels={
-                "recipe": tags["recipe"],
-                "model_version": str(version.version),
-                "git_commit": code.commit,
-                **{key: tags[key] for key in _LABELS},
-            },
-            scheme=params.scheme_of(tags["recipe"]) if known else None,
-            metrics=_metrics(version),
-        )
+        number = str(version.version)
+        return about_model(self.root, version.name, number, number, version.tags, _metrics(version))
 
     def verify(self, tag: str, folder: Path) -> str:
         """Let the bento answer the golden batch in `folder`; say how well it did.
@@ -86,6 +73,31 @@ class Bentos:
                 tag, folder / GOLDEN, beside=beside if beside.is_file() else None
             )
         )
+
+
+def about_model(
+    root: Path,
+    name: str,
+    version: str,
+    model_version: str,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, Any],
+) -> packaging.BentoAbout:
+    """What a bento says of its model, by the tags that its version has in the registry."""
+    params = read_params(root / PARAMS)
+    known = tags["recipe"] in params.recipes
+    return packaging.BentoAbout(
+        name=name,
+        version=version,
+        labels={
+            "recipe": tags["recipe"],
+            "model_version": model_version,
+            "git_commit": code_of(root).commit,
+            **{key: tags[key] for key in LABELS},
+        },
+        scheme=params.scheme_of(tags["recipe"]) if known else None,
+        metrics=metrics,
+    )
 
 
 def build_by_content(

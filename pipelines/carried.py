@@ -11,20 +11,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ecgbeats.config import read_params
 from ecgbeats.errors import ContractError, DataError
 from ecgbeats.files import folder_written_aside, read_json, sha256_file, write_json, write_text
 from ecgbeats.inference import CARD, ONNX
 from ecgbeats.model_card import model_card
-from pipelines import bentos, packaging, registry
+from pipelines import bentos, registry
 from pipelines.packaging import CARRIED, GOLDEN
-from pipelines.provenance import code_of
 from pipelines.registry import Registered
 
 METRICS, ORIGIN, WORDS, SUMS = "metrics.json", "origin.json", "MODEL_CARD.md", "SHA256SUMS"
-# A clone should stay light; issue 5 of the project set it.
+# A clone should stay light.
 LARGEST_MB = 3.0
-_LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
 
 
 def folder_of(root: Path) -> Path:
@@ -57,7 +54,7 @@ def carry(root: Path, champion: Registered) -> Path:
                 "version": champion.version,
                 "recipe": champion.tags["recipe"],
                 "git_commit": champion.tags["git_commit"],
-                **{key: champion.tags[key] for key in _LABELS},
+                **{key: champion.tags[key] for key in bentos.LABELS},
             }
             write_json(aside / ORIGIN, origin)
             card, metrics = read_json(aside / CARD), read_json(aside / METRICS)
@@ -88,19 +85,13 @@ def build(root: Path) -> str:
         raise DataError(f"{folder}: the repository carries no model; `ecgbeats carry RECIPE`")
     _check(folder)
     origin = read_json(folder / ORIGIN)
-    params = read_params(root / "params.yaml")
-    recipe = str(origin["recipe"])
-    about = packaging.BentoAbout(
-        name=str(origin["name"]),
-        version="carried",
-        labels={
-            "recipe": recipe,
-            "model_version": f"carried ({origin['version']})",
-            "git_commit": code_of(root).commit,
-            **{key: str(origin[key]) for key in _LABELS},
-        },
-        scheme=params.scheme_of(recipe) if recipe in params.recipes else None,
-        metrics=read_json(folder / METRICS),
+    about = bentos.about_model(
+        root,
+        str(origin["name"]),
+        CARRIED,
+        f"{CARRIED} ({origin['version']})",
+        origin,
+        read_json(folder / METRICS),
     )
     return bentos.build_by_content(folder, folder / GOLDEN, about, root)
 

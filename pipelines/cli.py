@@ -239,8 +239,8 @@ def _headline(params: Params, protocol: str, given: str | None) -> tuple[str, ..
 def serve(recipe: str | None, port: int) -> None:
     """Serve the bento of RECIPE's champion on 127.0.0.1.
 
-    Without RECIPE that of the newest champion; where nothing has run here yet, of the model that
-    the repository carries.
+    Without RECIPE that of the newest champion; where none is here, of the model that the
+    repository carries.
     """
     root = enter()
     from pipelines import carried, standing
@@ -248,7 +248,7 @@ def serve(recipe: str | None, port: int) -> None:
     bento = standing.bento_of(recipe) if recipe else standing.newest_bento(root)
     if bento is None:
         bento = carried.build(root)
-        click.echo(f"nothing has run here yet: {bento}, the model that the repository carries")
+        click.echo(f"no champion's bento is here: {bento}, the model that the repository carries")
     command = ["bentoml", "serve", bento, "--host", "127.0.0.1"]
     os.execvp("bentoml", [*command, "--port", str(port)])
 

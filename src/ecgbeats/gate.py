@@ -172,8 +172,8 @@ def verdict_markdown(verdict: Mapping[str, Any], evaluation: Mapping[str, Any]) 
     lines += [
         "",
         f"Macro-F1 over {_cell(', '.join(head['classes']))}: "
-        f"{_with_interval(head['macro_f1'], head['macro_f1_interval'])}. Accuracy: "
-        f"{_with_interval(evaluation['accuracy'], evaluation['accuracy_interval'])}. "
+        f"{with_interval(head['macro_f1'], head['macro_f1_interval'])}. Accuracy: "
+        f"{with_interval(evaluation['accuracy'], evaluation['accuracy_interval'])}. "
         f"Measured on {evaluation['beats']:,} beats of {evaluation['patients']} patients; "
         "in brackets 95 % intervals by resampling patients.",
         "",
@@ -184,10 +184,10 @@ def verdict_markdown(verdict: Mapping[str, Any], evaluation: Mapping[str, Any]) 
         cells = [
             _cell(name),
             f"{gross['support']:,}",
-            _with_interval(gross["se"]),
-            _with_interval(gross["ppv"]),
-            _with_interval(gross["f1"], gross["f1_interval"]),
-            _with_interval(evaluation["average"][name]["se"]),
+            with_interval(gross["se"]),
+            with_interval(gross["ppv"]),
+            with_interval(gross["f1"], gross["f1_interval"]),
+            with_interval(evaluation["average"][name]["se"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     dataset = evaluation["dataset"]
@@ -278,7 +278,8 @@ def _measured(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.6g}"
 
 
-def _with_interval(value: float | None, interval: Sequence[float] | None = None) -> str:
+def with_interval(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """A figure with three decimals, its interval in brackets; "undefined" for None."""
     if value is None:
         return "undefined"
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

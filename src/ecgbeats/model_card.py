@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ecgbeats.gate import with_interval
+
 _NOT_MEDICAL = (
     "**No medical device.** For research and engineering; no answer of it may be used to diagnose "
     "or treat anybody."
@@ -50,9 +52,9 @@ def model_card(model: Mapping[str, Any], metrics: Mapping[str, Any], name: str) 
         ),
         "",
         f"Macro-F1 over {', '.join(head['classes'])}: "
-        f"{_number(head['macro_f1'], head['macro_f1_interval'])}; accuracy "
-        f"{_number(metrics['accuracy'], metrics['accuracy_interval'])}; expected calibration "
-        f"error {_number(metrics['calibration']['ece'])}.",
+        f"{with_interval(head['macro_f1'], head['macro_f1_interval'])}; accuracy "
+        f"{with_interval(metrics['accuracy'], metrics['accuracy_interval'])}; expected calibration "
+        f"error {with_interval(metrics['calibration']['ece'])}.",
         "",
         "| class | beats | Se | +P | F1 | Se, mean of records | F1 without the largest patient |",
         "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
@@ -62,11 +64,11 @@ def model_card(model: Mapping[str, Any], metrics: Mapping[str, Any], name: str) 
         cells = [
             label,
             f"{gross['support']:,}",
-            _number(gross["se"]),
-            _number(gross["ppv"]),
-            _number(gross["f1"], gross["f1_interval"]),
-            _number(metrics["average"][label]["se"]),
-            _number(rest.get("f1")),
+            with_interval(gross["se"]),
+            with_interval(gross["ppv"]),
+            with_interval(gross["f1"], gross["f1_interval"]),
+            with_interval(metrics["average"][label]["se"]),
+            with_interval(rest.get("f1")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Where it fails", "", *_failures(model, metrics), ""]
@@ -84,27 +86,23 @@ def _failures(model: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]
         if not gross["support"]:
             found.append(f"- {label}: no beat to measure it on.")
         elif (gross["f1"] or 0) < 0.1:
-            found.append(f"- {label}: practically not recognised (F1 {_number(gross['f1'])}).")
-        elif (gross["f1_interval"] or [0, 1])[0] < 0.5:
             found.append(
-                f"- {label}: with other patients its F1 may be anything from "
-                f"{_number(gross['f1_interval'][0])} to {_number(gross['f1_interval'][1])}."
+                f"- {label}: practically not recognised (F1 {with_interval(gross['f1'])})."
+            )
+        elif (gross["f1_interval"] or [0, 1])[0] < 0.5:
+            low, high = gross["f1_interval"]
+            found.append(
+                f"- {label}: with other patients its F1 may be anything from {low:.3f} to {high:.3f}."
             )
         if (rest.get("share") or 0) > 0.5 and gross["support"]:
             found.append(
                 f"- {label}: {rest['share']:.0%} of its beats are one patient's "
-                f"({rest['patient']}); without that one F1 is {_number(rest['f1'])}."
+                f"({rest['patient']}); without that one F1 is {with_interval(rest['f1'])}."
             )
-    low = model.get("answer", {}).get("abstain_below", 0)
+    unsure = model.get("answer", {}).get("abstain_below", 0)
     found.append(
-        f'- Below a confidence of {low:g} it answers "uncertain".'
-        if low
+        f'- Below a confidence of {unsure:g} it answers "uncertain".'
+        if unsure
         else "- It never abstains: every beat gets a class, however unsure."
     )
     return found
-
-
-def _number(value: float | None, interval: list[float] | None = None) -> str:
-    if value is None:
-        return "undefined"
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

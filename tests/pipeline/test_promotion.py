@@ -289,7 +289,11 @@ def test_a_model_begun_anew_begins_a_log(store: Registry) -> None:
 def test_a_former_champion_without_its_bento_here_gets_one(store: Registry) -> None:
     store.promote()
     (store.root / "bentos" / f"{NAME}.1").unlink()
-    store.rollback()
+    bentos = store.bentos
+    store.rollback(bentos=bentos)
+    assert (store.root / "bentos" / f"{NAME}.1").is_file()
+    assert bentos.verified == [f"{NAME}.1"]
+    assert store.state()["aliases"] == {"champion": 1}
     agree(store)
 
 
