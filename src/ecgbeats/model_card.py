@@ -92,7 +92,8 @@ def _failures(model: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]
         elif (gross["f1_interval"] or [0, 1])[0] < 0.5:
             low, high = gross["f1_interval"]
             found.append(
-                f"- {label}: with other patients its F1 may be anything from {low:.3f} to {high:.3f}."
+                f"- {label}: with other patients its F1 may be anything from {low:.3f} to "
+                f"{high:.3f}."
             )
         if (rest.get("share") or 0) > 0.5 and gross["support"]:
             found.append(
