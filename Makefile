@@ -69,8 +69,9 @@ mlflow: setup ## MLflow's UI on what ran
 prefect: setup ## Prefect's UI on what ran
 	@$(RUN) ui prefect $(if $(PORT),--port $(PORT))
 
-benchmark: setup ## Rendering against one matplotlib figure a beat, both sides in one run
+benchmark: setup ## What backs each claim of speed: both sides in one run, and their ratio
 	@$(BIN)/python benchmarks/rendering.py
+	@$(BIN)/python benchmarks/detection.py
 
 job-summary: ## The verdict as Markdown, to GitHub's job summary or to the screen
 	@f=reports/$(RECIPE)/verdict.md; g=reports/$(RECIPE)/gate/verdict.md; [ ! -f $$g ] || [ $$f -nt $$g ] || f=$$g; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
