@@ -63,7 +63,9 @@ class Dag:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._graph = self._open().index.graph
+        self._repo: Any = None
+        self._read_of: object = None
+        self._graph = self._now().index.graph
 
     def recipes(self) -> tuple[str, ...]:
         """The recipes that dvc.yaml can run."""
@@ -99,7 +101,7 @@ class Dag:
 
     def unchanged(self, stage: Stage) -> bool:
         """Whether DVC would skip `stage`: inputs, parameters and outputs are as recorded."""
-        return not self._open().status(targets=[f"{self._root / 'dvc.yaml'}:{stage.address}"])
+        return not self._now().status(targets=[f"{self._root / 'dvc.yaml'}:{stage.address}"])
 
     def lock_entries(self, recipe: str) -> dict[str, Any]:
         """What dvc.lock records of the stages of `recipe`: inputs, parameters, outputs, hashes."""
@@ -111,8 +113,20 @@ class Dag:
             raise ServiceError(f"dvc.lock: no record of {', '.join(missing)}; run them first")
         return {address: recorded[address] for address in needed}
 
+    def _now(self) -> Any:
+        """DVC's view of the project as it is now.
+
+        It keeps what it has once read of these files; what it says of data it looks up anew. To
+        open it takes about half a second, so it is opened again only when one of them changed.
+        """
+        files = [self._root / name for name in ("dvc.yaml", "dvc.lock", "params.yaml")]
+        found = [path.stat() for path in files if path.is_file()]
+        read_of = [(each.st_ino, each.st_mtime_ns, each.st_size) for each in found]
+        if self._repo is None or read_of != self._read_of:
+            self._repo, self._read_of = self._open(), read_of
+        return self._repo
+
     def _open(self) -> Any:
-        """DVC's view of the project as it is now; it keeps what it has once read."""
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
