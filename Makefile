@@ -20,15 +20,18 @@ export GX_ANALYTICS_ENABLED := False
 export BENTOML_DO_NOT_TRACK := True
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark job-summary clean
+.PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark job-summary clean \
+	uv audit upgrade tell-broken
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(BIN)/.ready ## The locked environment in .venv (other targets call it)
 
-$(BIN)/.ready: pyproject.toml uv.lock
+uv:
 	@command -v $(UV) >/dev/null || { $(PYTHON) -m venv .uv && .uv/bin/pip install -q uv; }
+
+$(BIN)/.ready: pyproject.toml uv.lock | uv
 	# Compiled once: where Python may not write bytecode, every start would compile all it imports.
 	$(UV) sync --frozen --compile-bytecode --python $(PYTHON)
 	@touch $@
@@ -55,6 +58,18 @@ lint: setup ## Format, lint, types, lock, workflows
 	$(UV) lock --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --offline --quiet .github/workflows
+
+audit: uv ## Known vulnerabilities of what is locked (asks osv.dev)
+	$(UV) audit --frozen --preview-features audit
+
+upgrade: uv ## Lock the newest dependencies; uv.lock changes
+	$(UV) lock --upgrade
+
+tell-broken: ## In CI: open an issue, or add to the open one of that title [WHAT=...]
+	@said="See $$GITHUB_SERVER_URL/$$GITHUB_REPOSITORY/actions/runs/$$GITHUB_RUN_ID"; \
+	number="$$(gh issue list --state open --search "in:title \"$$WHAT\"" --json number --jq '.[0].number // empty')"; \
+	if [[ -n "$$number" ]]; then gh issue comment "$$number" --body "$$said"; \
+	else gh issue create --title "$$WHAT" --body "$$said"; fi
 
 format: setup ## Format the code
 	$(BIN)/ruff format .
