@@ -69,6 +69,25 @@ ROLLBACK = (
     "alias champion",
     "applied",
 )
+FIRST = (
+    f"{NAME}.1: answers as offline",
+    "verdict kept",
+    "deciding",
+    "decided",
+    "tag promotion",
+    "tag bento",
+    "alias champion",
+    "applied",
+)
+CHALLENGE = (
+    "verdict kept",
+    "deciding",
+    "decided",
+    "tag promotion",
+    "alias challenger",
+    "applied",
+    f"{NAME}.1: built and checked before",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -560,6 +579,18 @@ def test_these_are_the_steps(
     assert all(words.startswith(step) for words, step in zip(told, steps, strict=True)), told
 
 
+def kill(store: Registry, what: str, step: str, *which: str) -> None:
+    # One process imports everything, and is forked for each.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.support.promoting", *MLFLOW])
+    child = context.Process(
+        target=killed, args=(what, step, str(store.root), str(store.files), *which)
+    )
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize(
     ("what", "step"),
     [*(("promote", step) for step in PROMOTE), *(("rollback", step) for step in ROLLBACK)],
@@ -571,13 +602,7 @@ def test_killed_at_any_step_it_is_the_old_state_or_the_new(
     store = source.copy(tmp_path)
     store.enter()
     before = store.state()
-    # One process imports everything, and is forked for each.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.promoting", *MLFLOW])
-    child = context.Process(target=killed, args=(what, step, str(tmp_path), str(store.files)))
-    child.start()
-    child.join(120)
-    assert child.exitcode == -signal.SIGKILL
+    kill(store, what, step)
     decided = steps.index(step) >= steps.index("decided")
     # Whoever looks next finds it whole.
     new = 2 if what == "promote" else 1
@@ -589,3 +614,52 @@ def test_killed_at_any_step_it_is_the_old_state_or_the_new(
     else:
         assert len(after["log"]) == len(before["log"]) + 1
         assert json.loads(after["log"][-1])["version"] == new
+
+
+@pytest.mark.parametrize(
+    ("content", "step"),
+    [*(("c1", step) for step in FIRST), *(("c4", step) for step in CHALLENGE)],
+)
+def test_a_run_killed_at_any_step_is_completed_by_the_next(
+    template: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, step: str
+) -> None:
+    store = template.copy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if content == "c1":
+        shutil.copyfile(template.root / "empty.db", tmp_path / "mlflow.db")
+        shutil.rmtree(tmp_path / "bentos")
+    store.enter()
+    kill(store, "take_in", step, content)
+    if content == "c4":
+        # The champion is who it was, whatever became of the challenger.
+        agree(store)
+        assert store.state()["aliases"]["champion"] == 1
+    told: list[str] = []
+    store.take_in(content, tell=told.append)
+    agree(store)
+    state = store.state()
+    whole = {"champion": 1} if content == "c1" else {"champion": 1, "challenger": 4}
+    assert state["aliases"] == whole
+    # Once each: no second version, no second entry.
+    assert sorted(state["tags"]) == ([1] if content == "c1" else [1, 2, 3, 4])
+    actions = [json.loads(entry)["action"] for entry in state["log"]]
+    assert actions == (["promote"] if content == "c1" else ["promote", "challenge", "challenge"])
+
+
+@pytest.mark.parametrize(("content", "steps"), [("c1", FIRST), ("c4", CHALLENGE)])
+def test_these_are_the_steps_of_a_run(
+    template: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+    steps: tuple[str, ...],
+) -> None:
+    store = template.copy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if content == "c1":
+        shutil.copyfile(template.root / "empty.db", tmp_path / "mlflow.db")
+    store.enter()
+    told: list[str] = []
+    store.take_in(content, tell=told.append)
+    assert len(told) == len(steps), told
+    assert all(words.startswith(step) for words, step in zip(told, steps, strict=True)), told

@@ -193,12 +193,12 @@ def die_at(step: str) -> Callable[[str], None]:
     return tell
 
 
-def killed(what: str, step: str, home: str, files: str) -> None:
-    """In a process of its own: `what` (promote or rollback), killed at `step`."""
+def killed(what: str, step: str, home: str, files: str, *which: str) -> None:
+    """In a process of its own: `what` (promote, rollback, take_in), killed at `step`."""
     for name, stand_in in obedient_gate().items():
         setattr(promotion, name, stand_in)
     store = Registry(Path(home), Path(files))
     store.enter()
     os.chdir(home)
-    getattr(store, what)(tell=die_at(step))
+    getattr(store, what)(*which, tell=die_at(step))
     print(json.dumps({"survived": step}))
