@@ -2,31 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import os
-
-from ecgbeats.errors import ConfigError
-
-
-def _limit(name: str, default: int) -> int:
-    """The limit `name`, as the environment sets it.
-
-    Raises
-    ------
-    ConfigError
-        It is set to something else than a whole number above zero.
-    """
-    text = os.environ.get(f"ECGBEATS_{name}")
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (value >= 1 and value.is_integer()):
-        raise ConfigError(f"ECGBEATS_{name}: expected a whole number above zero, got {text[:40]!r}")
-    return int(value)
-
+from bento.settings import whole as _limit
 
 MAX_FILES = _limit("MAX_FILES", 256)
 MAX_FILE_BYTES = _limit("MAX_FILE_BYTES", 4 * 1024**2)

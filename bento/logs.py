@@ -7,10 +7,36 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import MutableMapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+@dataclass
+class Noted:
+    """What is found out about a request on its way, for its line in the log.
+
+    Attributes
+    ----------
+    code : str or None
+        Of the refusal.
+    key : str or None
+        The name of the API key.
+    """
+
+    code: str | None = None
+    key: str | None = None
+
+
+def noted(scope: MutableMapping[str, Any]) -> Noted:
+    """What is noted of the request whose ASGI scope this is."""
+    found = scope.setdefault("ecgbeats", Noted())
+    assert isinstance(found, Noted)
+    return found
 
 
 def emit(event: str, **fields: object) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
+from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 
 from bentoml._internal.server.http_app import log_exception
 from bentoml.exceptions import BentoMLException
 from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bento.logs import emit, noted
 
 
 class Problem(BaseModel):
@@ -45,20 +50,26 @@ def _shown(text: str) -> str:
     return shown if len(shown) <= 300 else f"{shown[:299]}…"
 
 
-def log_refusals_in_one_line() -> None:
-    """Have BentoML log a refused request as what it is, not as an error with a traceback."""
-    logging.getLogger(log_exception.__module__).addFilter(_one_line)
+def log_without_words() -> None:
+    """Have BentoML log neither refusals as errors nor errors with what they quote."""
+    logging.getLogger(log_exception.__module__).addFilter(_without_words)
 
 
-def _one_line(record: logging.LogRecord) -> bool:
+def _without_words(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, Refused):
-        record.exc_info = None
-        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-        # What came may quote the upload, and that reaches no log.
-        said = error.problem.model_dump_json(include={"code", "expected", "file"})
-        record.msg, record.args = f"Refused: {said}", ()
+        return False  # what there is to say of it, its line "answered" says
+    if error is not None:
+        failed(error)
+        return False
     return True
+
+
+def failed(error: BaseException) -> None:
+    """Log an error of our own: what and where. Its words may quote an upload, and stay out."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+    emit("failed", error=type(error).__name__, where=where)
 
 
 class ProblemMiddleware:
@@ -72,20 +83,43 @@ class ProblemMiddleware:
             await self.app(scope, receive, send)
             return
         refusal: Message | None = None
+        started = False
         body = bytearray()
 
         async def shaped(message: Message) -> None:
-            nonlocal refusal
+            nonlocal refusal, started
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 refusal = message
             elif refusal is None:
+                started = True
                 await send(message)
             elif message["type"] == "http.response.body":
                 body.extend(message.get("body", b""))
                 if not message.get("more_body", False):
+                    started = True
                     await _answer(refusal, bytes(body), scope)(scope, receive, send)
 
-        await self.app(scope, receive, shaped)
+        try:
+            await self.app(scope, receive, shaped)
+        except Exception as error:
+            if started:
+                raise
+            failed(error)
+            start = {"status": HTTPStatus.INTERNAL_SERVER_ERROR, "headers": []}
+            await _answer(start, b"", scope)(scope, receive, send)
+
+
+async def refuse(
+    refused: Refused,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Answer with the refusal, from a middleware."""
+    body = {"error": refused.problem.model_dump()}
+    answer = JSONResponse(body, refused.error_code, {**(headers or {})})
+    await answer(scope, receive, send)
 
 
 def _answer(start: Message, body: bytes, scope: Scope) -> JSONResponse:
@@ -95,6 +129,7 @@ def _answer(start: Message, body: bytes, scope: Scope) -> JSONResponse:
         expected=_EXPECTED.get(status, "a request that this service knows"),
         got=f"{scope['method']} {scope['path'][:100]}",
     )
+    noted(scope).code = problem.code
     answer = JSONResponse({"error": problem.model_dump()}, status)
     ours = (b"content-length", b"content-type")
     answer.raw_headers.extend(pair for pair in start["headers"] if pair[0].lower() not in ours)
@@ -110,8 +145,11 @@ _EXPECTED = {
 
 
 def _problem(body: bytes) -> Problem | None:
-    """The problem of a `Refused` in BentoML's answer to it, `[{"error": "<its text>"}]`."""
+    """The problem that an answer holds: ours, or in BentoML's `[{"error": "<its text>"}]`."""
     try:
-        return Problem.model_validate_json(json.loads(body)[0]["error"])
+        said = json.loads(body)
+        if isinstance(said, dict):
+            return Problem.model_validate(said["error"])
+        return Problem.model_validate_json(said[0]["error"])
     except (ValueError, LookupError, TypeError, ValidationError):
         return None

@@ -21,10 +21,13 @@ from bentoml.models import BentoModel
 from bentoml.validators import ContentType
 from PIL import Image
 
+from bento import settings
 from bento.answers import Beat, Card, Classification, Model, RecordClassification
+from bento.guards import guards
 from bento.inputs import Explained, Images, Record, Signal
-from bento.problems import ProblemMiddleware, Refused, log_refusals_in_one_line
-from bento.site import BUNDLE, CARD_OF_MODEL, SecurityHeaders, site
+from bento.metrics import metrics
+from bento.problems import Refused, log_without_words
+from bento.site import BUNDLE, CARD_OF_MODEL, site
 from bento.uploads import Upload
 from ecgbeats.batches import predict_all
 from ecgbeats.errors import ContractError, ImageError
@@ -41,7 +44,15 @@ T = TypeVar("T")
 _LATER = ("bento.recordings", "ecgbeats.occlusion")
 
 
-@bentoml.service(name="BeatClassifier")
+@bentoml.service(
+    name="BeatClassifier",
+    # `bento.guards` has its own of these.
+    metrics={"enabled": False},
+    logging={"access": {"enabled": settings.flag("BENTOML_ACCESS_LOG")}},
+    traffic={"timeout": 86_400.0},
+    # Without it uvicorn believes whatever X-Forwarded-For comes from this machine.
+    envs=[{"name": "FORWARDED_ALLOW_IPS", "value": "none"}],
+)
 class BeatClassifier:
     """Classifies heartbeats from beat images and from recordings. Not a medical device."""
 
@@ -50,7 +61,7 @@ class BeatClassifier:
     stored_beside = BentoModel(BUNDLE["models"][1]["model"]) if len(BUNDLE["models"]) > 1 else None
 
     def __init__(self) -> None:
-        log_refusals_in_one_line()
+        log_without_words()
         self._loaded = [
             _load(Path(stored.path), entry)
             for stored, entry in zip(
@@ -82,7 +93,10 @@ class BeatClassifier:
             places = [i for i, (by, _) in enumerate(decoded) if by is loaded]
             if places:
                 images = np.stack([decoded[i][1] for i in places])
-                results |= zip(places, _beats(loaded, places, images), strict=True)
+                beats = _beats(loaded, places, images)
+                metrics().batch(loaded.about.name, len(beats))
+                metrics().beats(loaded.about.name, "image", beats)
+                results |= zip(places, beats, strict=True)
         return Classification(model=self._model, results=[results[i] for i in sorted(results)])
 
     @bentoml.api(input_spec=Signal)
@@ -115,7 +129,7 @@ class BeatClassifier:
                 pictures=pictures or (),
             )
 
-        return await self._alone("recording", answer)
+        return _counted(await self._alone("recording", answer))
 
     @bentoml.api(input_spec=Record)
     async def classify_record(
@@ -146,7 +160,7 @@ class BeatClassifier:
                 pictures=pictures or (),
             )
 
-        return await self._alone("recording", answer)
+        return _counted(await self._alone("recording", answer))
 
     @bentoml.api(input_spec=Explained)
     async def explain(
@@ -248,11 +262,17 @@ def _beats(loaded: _Loaded, places: list[int], images: np.ndarray) -> list[Beat]
     ]
 
 
+def _counted(answer: RecordClassification) -> RecordClassification:
+    metrics().recording(answer.model.name, answer.recording.seconds, answer.beats)
+    return answer
+
+
 def _import_later() -> None:
     for name in _LATER:
         importlib.import_module(name)
 
 
-BeatClassifier.add_asgi_middleware(SecurityHeaders)
-BeatClassifier.add_asgi_middleware(ProblemMiddleware)
+_PATHS = [api.route for api in BeatClassifier.apis.values()] + [route.path for route in site.routes]
+for middleware, options in guards(_PATHS):
+    BeatClassifier.add_asgi_middleware(middleware, **options)
 BeatClassifier.mount_asgi_app(site)

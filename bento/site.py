@@ -12,12 +12,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
-from starlette.datastructures import MutableHeaders
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bento.answers import Card
+from bento.metrics import answer
 from ecgbeats.files import read_json
 from ecgbeats.imaging.png import encode_png
 from ecgbeats.imaging.spec import spec_from_json
@@ -33,14 +32,6 @@ CARD_OF_MODEL = Card.model_validate({**_CARDS[0], "beside": _CARDS[1:]})
 
 # Of each class: how many examples, and the time around R that they show.
 _EXAMPLES, _BEFORE_S, _AFTER_S, _TRACE_HZ = 3, 0.9, 0.9, 180.0
-
-_NOWHERE = "default-src 'none'; frame-ancestors 'none'"
-_OF_PAGE = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-# Swagger's own page styles its parts one by one.
-_OF_DOCS = _OF_PAGE.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 
 
 class Example(BaseModel):
@@ -79,6 +70,11 @@ def model() -> Card:
 def classes() -> list[Known]:
     """Each class in words, with synthetic example beats drawn as the model takes them."""
     return _known()
+
+
+@site.get("/metrics", include_in_schema=False)
+def metrics() -> Response:
+    return answer()
 
 
 @site.get("/", include_in_schema=False)
@@ -149,32 +145,3 @@ def _examples(labels: dict[str, str]) -> dict[str, list[Example]]:
                 )
             )
     return found
-
-
-class SecurityHeaders:
-    """Headers by which a browser lets the page do what it needs and nothing more."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        path = scope["path"]
-        policy = _OF_PAGE if path == "/" else _OF_DOCS if path == "/docs" else _NOWHERE
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = policy
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "no-referrer"
-                headers["X-Frame-Options"] = "DENY"
-                headers["Cross-Origin-Opener-Policy"] = "same-origin"
-                headers["Cross-Origin-Resource-Policy"] = "same-origin"
-                # Answers are of one's own heart.
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
-        await self.app(scope, receive, guarded)

@@ -253,6 +253,23 @@ def serve(recipe: str | None, port: int) -> None:
     os.execvp("bentoml", [*command, "--port", str(port)])
 
 
+@main.command("api-key")
+@click.argument("name")
+@in_words
+def api_key(name: str) -> None:
+    """Make an API key for the service, for the client NAME.
+
+    Prints the key, which nothing keeps, and the line for ECGBEATS_API_KEYS or its file.
+    """
+    from pipelines.api_keys import make
+
+    key, line = make(name)
+    click.echo("key, for the client alone:", err=True)
+    click.echo(key)
+    click.echo("line, for the service (ECGBEATS_API_KEYS or ECGBEATS_API_KEYS_FILE):", err=True)
+    click.echo(line)
+
+
 @main.command()
 @click.argument("recipe")
 @in_words

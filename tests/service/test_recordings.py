@@ -352,6 +352,7 @@ def test_uploads_reach_no_disk_and_no_log(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def must_not(*_: Any, **__: Any) -> Any:
         raise AssertionError("written to disk")
@@ -368,7 +369,7 @@ def test_uploads_reach_no_disk_and_no_log(
     ]
     assert client.post("/classify_record", files=sent).status_code == 200
     assert refused(client.post("/classify_record", files=sent[:1])) == "unusable_recording"
-    assert "jane_doe" not in caplog.text
+    assert "jane_doe" not in capsys.readouterr().out + caplog.text
 
 
 def _hostile(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
