@@ -1,5 +1,7 @@
 // What is asked of the service, and what is said where it refuses.
 
+import { askForKey, authorization } from "./key.js";
+
 /** A refusal in words; `code` is the service's own. */
 export class Refusal extends Error {
   constructor(code, words, detail) {
@@ -34,12 +36,18 @@ const WORDS = {
   archive_too_large: "The archive unpacks to more than is allowed.",
   bad_archive: "The archive is damaged, encrypted or of a rare kind.",
   unsafe_name: "The archive holds names that lead out of it.",
+  no_key: "This service wants a key.",
+  bad_key: "That key is not known here.",
+  too_many_requests: "That was too often. Please wait a little.",
+  overloaded: "The service has too much to do. Please try again in a moment.",
+  timed_out: "That took too long.",
+  slow_upload: "The upload took too long.",
 };
 
 async function ask(path, options) {
   let answer;
   try {
-    answer = await fetch(path, options);
+    answer = await fetch(path, { ...options, headers: authorization() });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal("unreachable", "The service does not answer. Is it still running?", "");
@@ -50,6 +58,9 @@ async function ask(path, options) {
     problem = (await answer.json()).error;
   } catch {
     // No answer of ours: a proxy's, say.
+  }
+  if (answer.status === 401 && problem?.code && (await askForKey(WORDS[problem.code] ?? WORDS.no_key))) {
+    return ask(path, options);
   }
   if (!problem?.code) throw new Refusal("failed", `The service failed (status ${answer.status}).`, "");
   throw new Refusal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from bento.keys import ApiKeys, Key, Keyring
+from bento.routes import Routes
 from ecgbeats.imaging.png import encode_png
 from tests.support.bentos import PROJECT
 from tests.support.tiny_model import CLASSES, SPEC, random_images
@@ -34,13 +38,13 @@ OPTIONS = [
 PATIENCE_MS = 20_000
 
 
-@pytest.fixture(scope="module")
-def url(client: TestClient) -> Iterator[str]:
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
     """The service that other tests ask in this process, on a port of its own besides."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         # BentoML counts for Prometheus by process: a second application would not start.
-        config = uvicorn.Config(client.app, log_level="warning", lifespan="off")
+        config = uvicorn.Config(app, log_level="warning", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -53,6 +57,12 @@ def url(client: TestClient) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def url(client: TestClient) -> Iterator[str]:
+    with listening(client.app) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +295,39 @@ def test_on_a_phone_nothing_lies_beside_the_screen(page: Any) -> None:
         const b = e.getBoundingClientRect(); return b.height && b.height < 40; }).length"""
     )
     assert small == 0
+
+
+def test_where_a_key_is_wanted_the_page_asks_for_it_once(browser: Any, client: TestClient) -> None:
+    known = Keyring([Key("ward", hashlib.sha256(b"open-sesame").hexdigest())])
+    routes = Routes.of(["/model", "/classes", "/classify", "/classify_record"])
+    with listening(ApiKeys(client.app, known, routes)) as address:
+        page = browser.new_context().new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(address)
+        page.wait_for_selector("#key-dialog[open]")
+        assert "wants a key" in page.inner_text("#key-words")
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_function(
+            "() => document.getElementById('key-words').textContent.includes('not known')"
+        )
+        page.fill("#key", "open-sesame")
+        page.click("#key-dialog button.primary")
+        page.wait_for_selector("html[data-ready]")
+        give(page, ("beat.png", encode_png(random_images(1)[0], SPEC.spec_id)))
+        page.wait_for_selector("#result .verdict")
+        # Kept in this tab alone, and in no address, cookie or lasting store.
+        assert page.evaluate("Object.values(sessionStorage)") == ["open-sesame"]
+        assert page.evaluate("localStorage.length + document.cookie.length") == 0
+        assert "sesame" not in page.url
+        page.reload()
+        page.wait_for_selector("html[data-ready]")
+        assert page.evaluate("document.querySelector('dialog[open]')") is None
+        page.context.close()
+        stranger = browser.new_context().new_page()
+        stranger.goto(address)
+        stranger.wait_for_selector("#key-dialog[open]")
+        stranger.click("#key-cancel")
+        stranger.wait_for_selector("#error:not([hidden])")
+        assert "wants a key" in stranger.inner_text("#error")
+        stranger.context.close()
