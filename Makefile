@@ -20,8 +20,8 @@ export GX_ANALYTICS_ENABLED := False
 export BENTOML_DO_NOT_TRACK := True
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark job-summary clean \
-	uv audit upgrade tell-broken
+.PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark \
+	job-summary clean uv audit upgrade tell-broken fuzz
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ test: setup ## All tests that need nothing but this clone
 
 test-real: setup ## Tests on MIT-BIH: make test-real MIRROR=folder
 	@ECGBEATS_TEST_MITDB="$(realpath $(MIRROR))" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m real_data
+
+fuzz: setup ## 5,000 hostile requests to a served bento [N=...] [SEED=...]
+	@ECGBEATS_FUZZ_REQUESTS="$(or $(N),5000)" ECGBEATS_FUZZ_SEED="$(or $(SEED),1)" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q -s --timeout 7200 tests/service/test_fuzz.py
 
 lint: setup ## Format, lint, types, lock, workflows
 	$(BIN)/ruff format --check .

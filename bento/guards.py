@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.protocols.websockets import auto
 
 from bento import settings
 from bento.access import HEADER, RequestLog
@@ -50,6 +51,15 @@ def guards(paths: Iterable[str]) -> list[Middleware]:
         found.append((RateLimit, {"buckets": Buckets(per_minute, burst), "routes": routes}))
     found.append((Traffic, {"limits": _traffic(), "routes": routes}))
     return found
+
+
+def refuse_upgrades() -> None:
+    """Have uvicorn take requests for a WebSocket as requests of HTTP, before it starts.
+
+    There is none here. With the library that comes with BentoML, uvicorn leaves such a request
+    unanswered for ever where its method is not GET.
+    """
+    auto.AutoWebSocketsProtocol = None
 
 
 def allowed_origins() -> tuple[str, ...]:

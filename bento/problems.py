@@ -127,7 +127,7 @@ def _answer(start: Message, body: bytes, scope: Scope) -> JSONResponse:
     problem = _problem(body) or Problem(
         code=status.phrase.lower().replace(" ", "_"),
         expected=_EXPECTED.get(status, "a request that this service knows"),
-        got=f"{scope['method']} {scope['path'][:100]}",
+        got=_shown(f"{scope['method'][:16]} {scope['path'][:100]}"),
     )
     noted(scope).code = problem.code
     answer = JSONResponse({"error": problem.model_dump()}, status)

@@ -23,7 +23,7 @@ from PIL import Image
 
 from bento import settings
 from bento.answers import Beat, Card, Classification, Model, RecordClassification
-from bento.guards import guards
+from bento.guards import guards, refuse_upgrades
 from bento.inputs import Explained, Images, Record, Signal
 from bento.metrics import metrics
 from bento.problems import Refused, log_without_words
@@ -272,6 +272,7 @@ def _import_later() -> None:
         importlib.import_module(name)
 
 
+refuse_upgrades()
 _PATHS = [api.route for api in BeatClassifier.apis.values()] + [route.path for route in site.routes]
 for middleware, options in guards(_PATHS):
     BeatClassifier.add_asgi_middleware(middleware, **options)

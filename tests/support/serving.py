@@ -21,7 +21,7 @@ from tests.support.bentos import Built
 
 # Imported by every interpreter of the service before anything else: notes each path that is
 # opened for writing, made, renamed or removed.
-_WATCH = '''
+_WATCH = """
 import os, sys
 _NOTE = os.open(os.environ["WATCH_NOTES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 _NAMED = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink",
@@ -38,7 +38,7 @@ def _watch(event, args):
     os.write(_NOTE, f"{event} {args[0]!r}\\n".encode("utf-8", "replace"))
 
 sys.addaudithook(_watch)
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ def running(built: Built, folder: Path, **env: str) -> Iterator[Running]:
         "WATCH_NOTES": str(folder / "written"),
     }
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-P", "-m", "bentoml", "serve", built.tag]
     with (folder / "log").open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bentoml", "serve", built.tag]
-            + ["--host", "127.0.0.1", "--port", str(port)],
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder / "cwd",
             env={**kept, **paths, **quiet, **env},
             stdin=subprocess.DEVNULL,
