@@ -21,6 +21,15 @@ from bento.traffic import Traffic, TrafficLimits
 from ecgbeats.errors import ConfigError
 
 Middleware = tuple[type, dict[str, Any]]
+# Set for the workers where nothing else is.
+QUIET = {
+    # uvicorn by itself believes whatever X-Forwarded-For comes from this machine.
+    "FORWARDED_ALLOW_IPS": "none",
+    # ONNX Runtime (since 1.29) by itself reports to its maker, and keeps what it will report in
+    # a file in HOME.
+    "ORT_DISABLE_TELEMETRY": "1",
+    "BENTOML_DO_NOT_TRACK": "True",
+}
 
 
 def guards(paths: Iterable[str]) -> list[Middleware]:

@@ -23,11 +23,12 @@ from PIL import Image
 
 from bento import settings
 from bento.answers import Beat, Card, Classification, Model, RecordClassification
-from bento.guards import guards, refuse_upgrades
+from bento.guards import QUIET, guards, refuse_upgrades
 from bento.inputs import Explained, Images, Record, Signal
 from bento.metrics import metrics
 from bento.problems import Refused, log_without_words
 from bento.site import BUNDLE, CARD_OF_MODEL, site
+from bento.tracing import tracing
 from bento.uploads import Upload
 from ecgbeats.batches import predict_all
 from ecgbeats.errors import ContractError, ImageError
@@ -50,8 +51,8 @@ _LATER = ("bento.recordings", "ecgbeats.occlusion")
     metrics={"enabled": False},
     logging={"access": {"enabled": settings.flag("BENTOML_ACCESS_LOG")}},
     traffic={"timeout": 86_400.0},
-    # Without it uvicorn believes whatever X-Forwarded-For comes from this machine.
-    envs=[{"name": "FORWARDED_ALLOW_IPS", "value": "none"}],
+    envs=[{"name": name, "value": value} for name, value in QUIET.items()],
+    tracing=tracing(),
 )
 class BeatClassifier:
     """Classifies heartbeats from beat images and from recordings. Not a medical device."""
