@@ -23,7 +23,7 @@ from PIL import Image
 
 from bento import settings
 from bento.answers import Beat, Card, Classification, Model, RecordClassification
-from bento.guards import QUIET, guards, refuse_upgrades
+from bento.guards import WORKERS, guards, refuse_upgrades
 from bento.inputs import Explained, Images, Record, Signal
 from bento.metrics import metrics
 from bento.problems import Refused, log_without_words
@@ -51,7 +51,7 @@ _LATER = ("bento.recordings", "ecgbeats.occlusion")
     metrics={"enabled": False},
     logging={"access": {"enabled": settings.flag("BENTOML_ACCESS_LOG")}},
     traffic={"timeout": 86_400.0},
-    envs=[{"name": name, "value": value} for name, value in QUIET.items()],
+    envs=[{"name": name, "value": value} for name, value in WORKERS.items()],
     tracing=tracing(),
 )
 class BeatClassifier:

@@ -31,7 +31,7 @@ BATCH = 100
 # Of what uvicorn itself answers, before any application is asked.
 NOT_HTTP = b"Invalid HTTP request received."
 # Two recordings and their answers at work, an unpacked archive, decoded pictures.
-GROWTH_MB = 250
+GROWTH_MB = 220
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,12 @@ def test_only_figures_are_written_and_only_folders_are_made(service: Running, bu
     assert not {path for path in opened - ours if figures not in path}
 
 
+def test_nobody_is_believed_or_reported_to_unasked(service: Running) -> None:
+    for worker in service.workers():
+        assert worker.environ()["FORWARDED_ALLOW_IPS"] == "none"
+        assert worker.environ()["ORT_DISABLE_TELEMETRY"] == "1"
+
+
 def test_asked_to_end_it_answers_what_it_took_on(service: Running) -> None:
     """Sent whole or in part, waiting or at work: of each request the head had arrived."""
     whole = form_post("/classify_record", RECORD)
