@@ -10,6 +10,7 @@ import importlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,8 +22,9 @@ from bentoml.models import BentoModel
 from bentoml.validators import ContentType
 from PIL import Image
 
-from bento import settings
+from bento import settings, tuning
 from bento.answers import Beat, Card, Classification, Model, RecordClassification
+from bento.batching import Batches
 from bento.guards import WORKERS, guards, refuse_upgrades
 from bento.inputs import Explained, Images, Record, Signal
 from bento.metrics import metrics
@@ -47,6 +49,7 @@ _LATER = ("bento.recordings", "ecgbeats.occlusion")
 
 @bentoml.service(
     name="BeatClassifier",
+    workers=tuning.WORKERS,
     # `bento.guards` has its own of these.
     metrics={"enabled": False},
     logging={"access": {"enabled": settings.flag("BENTOML_ACCESS_LOG")}},
@@ -82,22 +85,28 @@ class BeatClassifier:
         threading.Thread(target=_import_later, daemon=True).start()
 
     @bentoml.api(input_spec=Images)
-    def classify(self, file: list[bytes]) -> Classification:
+    async def classify(self, file: list[bytes]) -> Classification:
         """Classify one or more beat images (PNG or JPEG, form field `file`).
 
         An image that names its spec is answered by the model of that spec; a plain picture by
         the model for such, if the bento holds one. What does not look like a beat is refused.
         """
+        if not tuning.at_once(file):
+            return await self._alone("images", lambda: self._classified(file))
+        loaded, image = self._decode(0, file[0])
+        probabilities = await loaded.batches.predict(image)
+        return Classification(model=self._model, results=_beats(loaded, [0], probabilities))
+
+    def _classified(self, file: list[bytes]) -> Classification:
         results: dict[int, Beat] = {}
         decoded = [self._decode(i, data) for i, data in enumerate(file)]
         for loaded in self._loaded:
             places = [i for i, (by, _) in enumerate(decoded) if by is loaded]
             if places:
                 images = np.stack([decoded[i][1] for i in places])
-                beats = _beats(loaded, places, images)
-                metrics().batch(loaded.about.name, len(beats))
-                metrics().beats(loaded.about.name, "image", beats)
-                results |= zip(places, beats, strict=True)
+                metrics().batch(loaded.about.name, len(images))
+                probabilities = predict_all(loaded.classifier, images)
+                results |= zip(places, _beats(loaded, places, probabilities), strict=True)
         return Classification(model=self._model, results=[results[i] for i in sorted(results)])
 
     @bentoml.api(input_spec=Signal)
@@ -229,6 +238,14 @@ class _Loaded:
     classifier: Classifier
     about: Model
 
+    @cached_property
+    def batches(self) -> Batches:
+        return Batches(self._predict)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        metrics().batch(self.about.name, len(images))
+        return self.classifier.predict(images)
+
 
 def _load(folder: Path, entry: Mapping[str, Any]) -> _Loaded:
     found, expected = sha256_file(folder / CARD), entry["card_sha256"]
@@ -247,11 +264,10 @@ def _load(folder: Path, entry: Mapping[str, Any]) -> _Loaded:
     return _Loaded(classifier, about)
 
 
-def _beats(loaded: _Loaded, places: list[int], images: np.ndarray) -> list[Beat]:
+def _beats(loaded: _Loaded, places: list[int], probabilities: np.ndarray) -> list[Beat]:
     classes = loaded.classifier.classes
-    probabilities = predict_all(loaded.classifier, images)
     answers = loaded.classifier.answers(probabilities)
-    return [
+    beats = [
         Beat(
             file=place,
             model=loaded.about.name,
@@ -261,6 +277,8 @@ def _beats(loaded: _Loaded, places: list[int], images: np.ndarray) -> list[Beat]
         )
         for place, answer, row in zip(places, answers, probabilities, strict=True)
     ]
+    metrics().beats(loaded.about.name, "image", beats)
+    return beats
 
 
 def _counted(answer: RecordClassification) -> RecordClassification:

@@ -24,6 +24,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     write_tiny_golden(beside.golden, write_tiny_model(beside.folder, PICTURES, seed=2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENTOML_HOME", str(root / "home"))
+        patch.setenv("ECGBEATS_WORKERS", "1")
         tag = build_bento(
             root / "model", root / "golden.npz", ABOUT, project=PROJECT, beside=beside
         )

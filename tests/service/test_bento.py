@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -86,7 +87,7 @@ def _refusal(answer: Any, status: int) -> dict[str, Any]:
 
 def test_the_class_answers_as_the_offline_model(service: Any, built: Built) -> None:
     images = random_images(7, seed=1)
-    answer = service().classify(file=[_png(image) for image in images])
+    answer = asyncio.run(service().classify(file=[_png(image) for image in images]))
     offline = built.classifier.predict(images)
     assert [beat.file for beat in answer.results] == list(range(7))
     assert [beat.label for beat in answer.results] == [CLASSES[k] for k in offline.argmax(axis=1)]
@@ -99,10 +100,10 @@ def test_below_the_models_threshold_the_answer_is_uncertain(
 ) -> None:
     running = service()
     png = _png(random_images(1)[0])
-    (sure,) = running.classify(file=[png]).results
+    (sure,) = asyncio.run(running.classify(file=[png])).results
     assert sure.label == sure.most_probable
     monkeypatch.setitem(running._classifier.card, "answer", {"abstain_below": 1.0})
-    (unsure,) = running.classify(file=[png]).results
+    (unsure,) = asyncio.run(running.classify(file=[png])).results
     assert unsure.label == "uncertain"
     assert (unsure.most_probable, unsure.probabilities) == (sure.label, sure.probabilities)
 
@@ -112,8 +113,10 @@ def test_the_service_imports_nothing_heavy_and_only_its_own_library(
 ) -> None:
     (tmp_path / "beat.png").write_bytes(_png())
     code = (
-        "import json, sys, bento.service, bento.recordings, ecgbeats, ecgbeats.occlusion\n"
-        "bento.service.BeatClassifier().classify(file=[open(sys.argv[1], 'rb').read()])\n"
+        "import asyncio, json, sys\n"
+        "import bento.service, bento.recordings, ecgbeats, ecgbeats.occlusion\n"
+        "file = [open(sys.argv[1], 'rb').read()]\n"
+        "asyncio.run(bento.service.BeatClassifier().classify(file=file))\n"
         "bento.service.BeatClassifier.to_asgi()\n"
         "print(json.dumps([sorted({m.partition('.')[0] for m in sys.modules}),"
         " ecgbeats.__file__, 'opentelemetry.exporter' in sys.modules]))"

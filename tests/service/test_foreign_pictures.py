@@ -44,7 +44,7 @@ def ours() -> np.ndarray:
 
 
 def answered(running: Any, *contents: bytes) -> list[Any]:
-    results: list[Any] = running.classify(file=list(contents)).results
+    results: list[Any] = asyncio.run(running.classify(file=list(contents))).results
     return results
 
 
