@@ -22,7 +22,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark \
-	job-summary clean uv audit upgrade tell-broken fuzz
+	job-summary clean uv audit upgrade tell-broken fuzz benchmark-serving
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -91,6 +91,9 @@ prefect: setup ## Prefect's UI on what ran
 benchmark: setup ## What backs each claim of speed: both sides in one run, and their ratio
 	@$(BIN)/python benchmarks/rendering.py
 	@$(BIN)/python benchmarks/detection.py
+
+benchmark-serving: setup ## An image over HTTP: ours and the usual way side by side [SECONDS=5] [ROUNDS=3]
+	@$(BIN)/python benchmarks/serving --seconds $(or $(SECONDS),5) --rounds $(or $(ROUNDS),3)
 
 job-summary: ## The verdict as Markdown, to GitHub's job summary or to the screen
 	@f=reports/$(RECIPE)/verdict.md; g=reports/$(RECIPE)/gate/verdict.md; [ ! -f $$g ] || [ $$f -nt $$g ] || f=$$g; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
