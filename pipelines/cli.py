@@ -12,7 +12,7 @@ import click
 
 from ecgbeats import cli as library
 from ecgbeats.cli import in_words
-from pipelines import promotion_cli
+from pipelines import promotion_cli, switch_cli
 from pipelines.environment import enter, project_root
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ main.add_command(library.export_images)
 main.add_command(library.explain)
 for command in promotion_cli.COMMANDS:
     main.add_command(command)
+main.add_command(switch_cli.switch)
 
 
 @main.command()

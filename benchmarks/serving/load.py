@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import select
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -125,9 +126,11 @@ def load(
     clients: int,
     seconds: float,
     keep_bodies: bool = False,
+    ended: threading.Event | None = None,
 ) -> Answered:
     """Let `clients` ask the server of `url` for that long, each one request after another.
 
+    Or until `ended` is set; what is under way then is waited for.
     A broken connection counts as an answer of status 0; the client goes on with a new one.
     """
     parts = urlsplit(url)
@@ -168,7 +171,7 @@ def load(
                 last = now
                 if not stays:
                     client.close(poll, of)
-                if now < end:
+                if now < end and not (ended is not None and ended.is_set()):
                     client.ask(requests[turn % len(requests)], poll, of)
                     turn += 1
                 else:

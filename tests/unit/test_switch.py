@@ -1,0 +1,309 @@
+"""The switch: whom it asks, what a challenger may cost nobody, and what it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ecgbeats.errors import ConfigError
+from pipelines.switch import Limits, Switch
+from pipelines.switch_plan import Plan, compare, is_within, make_plan, read_plan
+
+pytestmark = pytest.mark.unit
+
+CHAMPION, CHALLENGER = "http://champion:1", "http://challenger:2"
+Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+
+def classified(label: str, probability: float = 0.9, version: str = "1") -> dict[str, Any]:
+    beat = {"file": 0, "label": label, "probabilities": {label: probability}}
+    return {"model": {"name": "m", "version": version}, "results": [beat]}
+
+
+class Bentos(httpx.AsyncBaseTransport):
+    """Two pretended bentos, and what each was asked."""
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers = {"champion": says("N"), "challenger": says("V"), **answers}
+        self.asked: Counter[str] = Counter()
+        self.seen: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/readyz":
+            return httpx.Response(200)
+        await request.aread()
+        self.asked[request.url.host] += 1
+        self.seen.append(request)
+        return await self.answers[request.url.host](request)
+
+
+def says(label: str, status: int = 200, probability: float = 0.9) -> Answer:
+    async def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, json=classified(label, probability))
+
+    return answer
+
+
+async def breaks(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("refused", request=request)
+
+
+async def never(_: httpx.Request) -> httpx.Response:
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
+def run(
+    plan: Plan,
+    bentos: Bentos,
+    ask: Callable[[httpx.AsyncClient, Switch], Awaitable[None]],
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Let `ask` use a switch over `bentos`; return what the switch told."""
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        switch = Switch(plan, tell=told.append, transport=bentos, **options)
+        async with switch.app.router.lifespan_context(switch.app):
+            asgi = httpx.ASGITransport(switch.app)
+            async with httpx.AsyncClient(transport=asgi, base_url="http://switch") as client:
+                await ask(client, switch)
+
+    asyncio.run(main())
+    return told
+
+
+def count(switch: Switch, name: str, **labels: str) -> float:
+    return switch.figures.registry.get_sample_value(f"ecgbeats_switch_{name}", labels) or 0.0
+
+
+async def post(client: httpx.AsyncClient, key: str = "me", content: bytes = b"x") -> httpx.Response:
+    headers = {"X-Switch-Key": key, "Connection": "keep-alive"}
+    return await client.post("/classify?lead=II", content=content, headers=headers)
+
+
+# Whom it asks.
+
+
+def test_a_share_is_of_clients_and_the_same_ones_when_it_grows() -> None:
+    keys = [f"client {k}" for k in range(4000)]
+    tenth, half = ({key for key in keys if is_within(key, share)} for share in (0.1, 0.5))
+    assert 320 < len(tenth) < 480 and 1850 < len(half) < 2150
+    assert tenth < half
+    assert not any(is_within(key, 0.0) for key in keys)
+    assert all(is_within(key, 1.0) for key in keys)
+
+
+def test_each_client_is_answered_by_the_same_bento_and_told_by_which() -> None:
+    bentos = Bentos()
+
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        for _ in range(2):
+            for k in range(40):
+                answer = await post(client, f"client {k}")
+                expected = "challenger" if is_within(f"client {k}", 0.3) else "champion"
+                assert answer.headers["X-Served-By"] == expected
+                assert answer.json() == classified("V" if expected == "challenger" else "N")
+        assert count(switch, "requests_total", by="challenger", status="200") > 0
+
+    run(Plan(champion=CHAMPION, challenger=CHALLENGER, share=0.3), bentos, ask)
+    request = bentos.seen[0]
+    assert (request.url.path, request.url.query, request.content) == ("/classify", b"lead=II", b"x")
+    assert request.headers["x-forwarded-for"] == "127.0.0.1" and request.headers["x-request-id"]
+
+
+# What a challenger may cost nobody.
+
+
+@pytest.mark.parametrize("challenger", [breaks, says("V", 500), says("V", 503)])
+def test_a_failing_challenger_costs_no_client_an_answer(challenger: Answer) -> None:
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        answer = await post(client)
+        assert (answer.status_code, answer.headers["X-Served-By"]) == (200, "champion")
+        assert count(switch, "upstream_failures_total", by="challenger") == 1
+
+    run(
+        Plan(champion=CHAMPION, challenger=CHALLENGER, share=1.0),
+        Bentos(challenger=challenger),
+        ask,
+    )
+
+
+def test_where_the_champion_breaks_the_challenger_answers() -> None:
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        answer = await post(client)
+        assert (answer.status_code, answer.headers["X-Served-By"]) == (200, "challenger")
+
+    run(Plan(champion=CHAMPION, challenger=CHALLENGER, share=1e-9), Bentos(champion=breaks), ask)
+
+
+def test_in_shadow_the_challenger_never_answers_not_even_for_a_champion_that_is_down() -> None:
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        answer = await post(client)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "unavailable"
+
+    bentos = Bentos(champion=breaks)
+    run(Plan(champion=CHAMPION, challenger=CHALLENGER, share=1.0, shadow=True), bentos, ask)
+    assert not bentos.asked["challenger"]
+
+
+def test_a_connection_that_is_closed_as_it_is_used_is_tried_once_more() -> None:
+    broken = [True]
+
+    async def closes_once(request: httpx.Request) -> httpx.Response:
+        if broken.pop() if broken else False:
+            raise httpx.RemoteProtocolError("disconnected", request=request)
+        return await says("N")(request)
+
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        assert (await post(client)).status_code == 200
+
+    bentos = Bentos(champion=closes_once)
+    run(Plan(champion=CHAMPION), bentos, ask)
+    assert bentos.asked["champion"] == 2
+
+
+def test_refusals_of_the_service_go_through_as_they_are() -> None:
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        assert (await post(client)).status_code == 422
+
+    bentos = Bentos(champion=says("N", 422))
+    run(Plan(champion=CHAMPION), bentos, ask)
+    assert bentos.asked["champion"] == 1
+
+
+def test_a_body_too_large_is_refused_and_passed_on_to_nobody() -> None:
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        answer = await post(client, content=b"x" * 101)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+
+    bentos = Bentos()
+    run(Plan(champion=CHAMPION), bentos, ask, limits=Limits(request_bytes=100))
+    assert not bentos.asked
+
+
+# Shadow.
+
+SHADOW = Plan(champion=CHAMPION, challenger=CHALLENGER, share=1.0, shadow=True)
+
+
+def test_in_shadow_the_champion_answers_and_disagreements_are_told() -> None:
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        answer = await post(client, content=b"secret pixels")
+        assert answer.headers["X-Served-By"] == "champion"
+        await switch.compared_all()
+        assert count(switch, "shadow_total", outcome="different") == 1
+        assert count(switch, "shadow_beats_total", champion="N", challenger="V") == 1
+        assert not count(switch, "requests_total", by="challenger", status="200")
+
+    bentos = Bentos()
+    told = run(SHADOW, bentos, ask)
+    (found,) = [line for line in told if line["event"] == "disagreement"]
+    assert found["first"] == [
+        {
+            "place": 0,
+            "champion": {"label": "N", "confidence": 0.9},
+            "challenger": {"label": "V", "confidence": 0.9},
+        }
+    ]
+    assert found["path"] == "/classify" and "secret" not in json.dumps(told)
+    assert bentos.seen[-1].url.host == "challenger" and bentos.seen[-1].content == b"secret pixels"
+
+
+def test_agreement_is_counted_and_told_to_nobody() -> None:
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        await post(client)
+        await switch.compared_all()
+        assert count(switch, "shadow_total", outcome="same") == 1
+        assert count(switch, "shadow_difference_sum") == pytest.approx(0.2)
+
+    told = run(SHADOW, Bentos(challenger=says("N", probability=0.7)), ask)
+    assert "disagreement" not in {line["event"] for line in told}
+
+
+def test_a_challenger_that_hangs_delays_nobody_and_its_queue_is_bounded() -> None:
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        for _ in range(8):
+            answer = await asyncio.wait_for(post(client), 5)
+            assert answer.headers["X-Served-By"] == "champion"
+        # One is with the challenger, three wait.
+        assert count(switch, "shadow_total", outcome="dropped") == 4
+
+    run(SHADOW, Bentos(challenger=never), ask, limits=Limits(shadow_requests=3))
+
+
+def test_after_a_copy_that_broke_the_next_one_is_compared() -> None:
+    broken = [True]
+
+    async def breaks_once(request: httpx.Request) -> httpx.Response:
+        return await (breaks if broken and broken.pop() else says("V"))(request)
+
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        for outcome in ("failed", "different"):
+            await post(client)
+            await switch.compared_all()
+            assert count(switch, "shadow_total", outcome=outcome) == 1
+
+    run(SHADOW, Bentos(challenger=breaks_once), ask)
+
+
+def test_answers_are_compared_beat_by_beat() -> None:
+    def recorded(**labels: str) -> dict[str, Any]:
+        beats = [
+            {"sample": int(at[1:]), "label": label, "probabilities": {"N": 0.5, "V": 0.5}}
+            for at, label in labels.items()
+        ]
+        return {"beats": beats}
+
+    found = compare(recorded(s10="N", s20="V", s30="N"), recorded(s10="N", s20="N", s40="N"))
+    assert found is not None
+    assert (found.beats, found.different, found.largest_difference) == (4, 3, 1.0)
+    assert found.pairs == {("N", "N"): 1, ("V", "N"): 1, ("N", "none"): 1, ("none", "N"): 1}
+    for other in ({"error": {}}, None, [], {"results": [{"no": "place"}]}):
+        assert compare(recorded(s10="N"), other) is None
+
+
+# The plan.
+
+
+def test_a_changed_control_file_takes_effect_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    control = tmp_path / "switch.yaml"
+    control.write_text(f"champion: {CHAMPION}\n")
+
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        assert (await post(client)).json() == classified("N")
+        control.write_text(f"champion: {CHALLENGER}\n")
+        await switch.look()
+        assert (await post(client)).json() == classified("V")
+        for _ in range(2):
+            control.write_text("champion: [")
+            await switch.look()
+        assert (await post(client)).json() == classified("V")
+
+    told = run(read_plan(control), Bentos(), ask, control=control)
+    events = Counter(line["event"] for line in told)
+    assert (events["plan"], events["plan_refused"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "champion: Field required"),
+        ({"champion": "ftp://x"}, "expected an address"),
+        ({"champion": CHAMPION, "share": 0.1}, "need a challenger"),
+        ({"champion": CHAMPION, "challenger": CHAMPION + "/"}, "the same address"),
+        ({"champion": CHAMPION, "challenger": CHALLENGER, "share": 1.5}, "share: .*less than"),
+        ({"champion": CHAMPION, "shaer": 0.1}, "shaer: Extra inputs"),
+    ],
+)
+def test_an_impossible_plan_is_refused_in_words(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^plan.yaml: .*{said}"):
+        make_plan(values, "plan.yaml")
