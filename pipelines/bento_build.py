@@ -28,6 +28,8 @@ def build(order: dict[str, Any]) -> None:
         labels=order["labels"],
         description=order["description"],
         build_ctx=order["context"],
+        # Of the image that `bentoml containerize` makes.
+        docker={"base_image": order["base_image"]},
         python={"requirements_txt": "requirements.txt", "lock_packages": False},
     )
 

@@ -12,7 +12,7 @@ import click
 
 from ecgbeats import cli as library
 from ecgbeats.cli import in_words
-from pipelines import promotion_cli, switch_cli
+from pipelines import deploy_cli, promotion_cli
 from pipelines.environment import enter, project_root
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ def main() -> None:
 main.add_command(library.stage)
 main.add_command(library.export_images)
 main.add_command(library.explain)
-for command in promotion_cli.COMMANDS:
+for command in (*promotion_cli.COMMANDS, *deploy_cli.COMMANDS):
     main.add_command(command)
-main.add_command(switch_cli.switch)
 
 
 @main.command()

@@ -32,6 +32,7 @@ from ecgbeats.golden import Golden, read_golden
 from ecgbeats.imaging.png import encode_png
 from ecgbeats.inference import CARD, ONNX
 from ecgbeats.labels import LabelScheme
+from pipelines.dockerfile import DEPLOY, base_image
 
 BUNDLE, GOLDEN, REQUIREMENTS = "bundle.json", "golden.npz", "requirements.txt"
 GOLDEN_BESIDE = "golden-beside.npz"
@@ -199,6 +200,7 @@ def build_bento(
             "labels": labels,
             "description": _description(about),
             "context": str(context),
+            "base_image": base_image(project),
             "models": {
                 model: [str(folder.resolve() / name) for name in (CARD, ONNX)]
                 for model, folder in models.items()
@@ -578,4 +580,4 @@ def _tail(log: Path) -> str:
 
 
 def _not_ours(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name in ("__pycache__", BUNDLE, CARRIED)}
+    return {name for name in names if name in ("__pycache__", BUNDLE, CARRIED, DEPLOY)}

@@ -1,4 +1,4 @@
-"""`ecgbeats switch`: two running bentos behind one address."""
+"""`ecgbeats container` and `ecgbeats switch`: bentos where they are run."""
 
 from __future__ import annotations
 
@@ -61,3 +61,31 @@ def switch(
         raise ConfigError("switch: expected either --control, or --champion and what goes with it")
     plan = read_plan(control) if control is not None else make_plan(values, "switch")
     serve(Switch(plan, control=control), (host, port), (admin_host, admin_port))
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the context; what it held is replaced.",
+)
+@in_words
+def container(recipe: str | None, out: Path) -> None:
+    """Write the context of an image of RECIPE's champion: `docker build` on it makes the image.
+
+    Without RECIPE of the newest champion; where none is here, of the carried model.
+    """
+    from pipelines import carried, standing
+    from pipelines.container import write_context
+    from pipelines.environment import enter
+
+    out = out.absolute()
+    root = enter()
+    bento = standing.bento_of(recipe) if recipe else standing.newest_bento(root)
+    bento = bento or carried.build(root)
+    click.echo(f"docker build --tag {bento} {write_context(root, bento, out)}")
+
+
+COMMANDS = (switch, container)
