@@ -45,4 +45,7 @@ def write_context(root: Path, tag: str, out: Path) -> Path:
             write_text(aside / "models" / name / "latest", version)
         shutil.copyfile(dockerfile.path_of(root), aside / dockerfile.DOCKERFILE)
         write_text(aside / ".dockerignore", "".join(f"{name}\n" for name in _IGNORED))
+        # As BentoML leaves them, models are for their owner alone; the image's user is another.
+        for path in (aside, *aside.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
     return out

@@ -37,6 +37,9 @@ def test_the_context_serves_by_itself_and_nothing_is_written_into_it(
     built: Built, tmp_path: Path
 ) -> None:
     context = write_context(PROJECT, built.tag, tmp_path / "context")
+    for path in (context, *context.rglob("*")):
+        # By whom it does not belong to.
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
     before = sha256_tree(context)
     port = packaging._free_port()
     # Of the machine's store it knows nothing, as in a container.
