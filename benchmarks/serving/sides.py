@@ -31,24 +31,32 @@ class Side:
         Where images are posted.
     ready_s : float
         From its process' start to its first good answer.
+    ready_cpu_s : float
+        Processor time that it took by then, which hangs less on what else the machine does.
     """
 
     name: str
     url: str
     ready_s: float
+    ready_cpu_s: float
     process: subprocess.Popen[bytes]
-
-    def _family(self) -> list[psutil.Process]:
-        server = psutil.Process(self.process.pid)
-        return [server, *server.children(recursive=True)]
 
     def memory_mb(self) -> list[float]:
         """Resident memory of each of its processes."""
-        return [member.memory_info().rss / 1e6 for member in self._family()]
+        return [member.memory_info().rss / 1e6 for member in _family(self.process)]
 
     def cpu_s(self) -> float:
         """Seconds of processor time that all of them have had."""
-        return sum(sum(member.cpu_times()[:2]) for member in self._family())
+        return _cpu_s(self.process)
+
+
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    server = psutil.Process(process.pid)
+    return [server, *server.children(recursive=True)]
+
+
+def _cpu_s(process: subprocess.Popen[bytes]) -> float:
+    return sum(sum(member.cpu_times()[:2]) for member in _family(process))
 
 
 @contextmanager
@@ -92,7 +100,7 @@ def _running(name: str, command: list[str], probe: str, path: str, scratch: Path
                 if process.poll() is not None or time.monotonic() - began > _PATIENCE_S:
                     raise SystemExit(f"{name} does not start:\n{log.read_text()[-3000:]}")
                 time.sleep(_POLL_S)
-        yield Side(name, url + path, time.monotonic() - began, process)
+        yield Side(name, url + path, time.monotonic() - began, _cpu_s(process), process)
     finally:
         _stop(process)
 
