@@ -83,6 +83,10 @@ _POLL_S = 0.1
 _LOG_LINES = 30
 # What the server logs when the service itself raises.
 _GIVEN_UP = b"Application startup failed"
+_NOT_FOR_TRIAL = (
+    "PYTHONPATH", "ECGBEATS_API_KEYS", "ECGBEATS_API_KEYS_FILE", "ECGBEATS_RATE_PER_MINUTE",
+    "ECGBEATS_OTLP_ENDPOINT",
+)  # fmt: skip
 # Images in one request; the service takes at most 256.
 _AT_ONCE = 64
 
@@ -561,8 +565,11 @@ def _home() -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, quiet, and without what could put other code before the bento's."""
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    """This process's, quiet, and without what could put other code before the bento's.
+
+    Nor with whom a service of ours may answer elsewhere: here it is asked by us alone.
+    """
+    kept = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_TRIAL}
     return {**kept, "BENTOML_DO_NOT_TRACK": "True"}
 
 

@@ -568,7 +568,10 @@ def _serving(built: Built) -> list[psutil.Process]:
     ]
 
 
-def test_the_bento_reproduces_the_golden_batch(built: Built) -> None:
+def test_the_bento_reproduces_the_golden_batch(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECGBEATS_API_KEYS", f"ward:{'0' * 64}")
     verified = verify_bento(built.tag, built.golden, beside=built.beside.golden)
     assert verified.tag == built.tag
     assert verified.images == 5 + 5

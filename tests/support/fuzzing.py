@@ -1,32 +1,28 @@
-"""Hostile requests, each settled by its number: files, forms, heads and manners."""
+"""Hostile requests, each settled by its number: forms, heads and manners around hostile files."""
 
 from __future__ import annotations
 
-import gzip
 import io
-import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from ecgbeats.imaging.png import encode_png
-from tests.support.bentos import PROJECT
-from tests.support.tiny_model import SPEC, random_images
-
-# Stands in names, texts and fields of what is sent, and must be found nowhere afterwards.
-MARK = "jane-doe"
-_SAMPLES = PROJECT / "bento" / "page" / "samples"
-_WORDS = (
-    b"nan", b"inf", b"-inf", b"-1", b"1e999", b"9" * 40, b"0", b"\xff\xfe", b"../", b"[", b'"',
-    b"\0", b"1e-320", b"\xe2\x80\xa8", b"0x10", b"/", b"\r\n", b",", b":",
-)  # fmt: skip
-Random = np.random.Generator
+from tests.support.hostile_files import (
+    MARK,
+    Random,
+    Seeds,
+    bomb,
+    crafted_header,
+    crafted_jpeg,
+    crafted_png,
+    gzipped_zeros,
+    noise,
+    odd_json,
+    odd_table,
+    pick,
+    spoilt,
+)
 
 
 @dataclass(frozen=True)
@@ -50,29 +46,6 @@ class Attack:
     leaves: bool = False
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """Good files that bad ones are made of."""
-
-    images: list[bytes]
-    record: dict[str, bytes]
-    table: bytes
-    document: bytes = field(repr=False)
-
-
-def seeds() -> Seeds:
-    images = [encode_png(random_images(1)[0], SPEC.spec_id)]
-    plain = Image.fromarray(random_images(1, seed=3)[0])
-    for form, mode in (("JPEG", "L"), ("JPEG", "RGB"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "1")):
-        buffer = io.BytesIO()
-        plain.convert(mode).resize((90, 70)).save(buffer, form)
-        images.append(buffer.getvalue())
-    record = {f"s002.{k}": (_SAMPLES / f"s002.{k}").read_bytes() for k in ("hea", "dat", "atr")}
-    table = "time,MLII\n" + "".join(f"{k / 360:.4f},{np.sin(k / 9):.3f}\n" for k in range(1100))
-    document = json.dumps({"samples": [k % 7 for k in range(1100)], "fs": 360, "beats": [9, 99]})
-    return Seeds(images, record, table.encode(), document.encode())
-
-
 def attack(number: int, seed: int, good: Seeds) -> Attack:
     """The request of this number."""
     rng = np.random.default_rng((seed, number))
@@ -80,36 +53,6 @@ def attack(number: int, seed: int, good: Seeds) -> Attack:
     weights = np.array([weight for _, weight in _KINDS.values()], float)
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     return _KINDS[kind][0](rng, good)
-
-
-# Bytes.
-
-
-def spoilt(rng: Random, content: bytes) -> bytes:
-    """`content` with bits flipped, words put in, or its end cut off."""
-    out = bytearray(content)
-    for _ in range(int(rng.integers(1, 6))):
-        at = int(rng.integers(max(1, len(out))))
-        how = rng.random()
-        if how < 0.3:
-            word = _pick(rng, _WORDS)
-            out[at : at + int(rng.integers(0, 1 + len(word)))] = word
-        elif how < 0.7 and out:
-            out[at] ^= 1 << int(rng.integers(8))
-        elif out:
-            out[at] = int(rng.integers(256))
-    if rng.random() < 0.3 and len(out) > 1:
-        del out[int(rng.integers(len(out))) :]
-    return bytes(out)
-
-
-def _noise(rng: Random, most: int = 5000) -> bytes:
-    start = _pick(rng, (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"PK\x03\x04", b"\x1f\x8b"))
-    return start + rng.bytes(int(rng.integers(most)))
-
-
-def _pick(rng: Random, choices: Sequence) -> object:  # type: ignore[type-arg]
-    return choices[int(rng.integers(len(choices)))]
 
 
 # Requests.
@@ -159,63 +102,18 @@ _NAMES = (
 )  # fmt: skip
 
 
-# Images.
-
-
-@cache
-def _zeros(count: int) -> bytes:
-    return zlib.compress(bytes(count))
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-    )
-
-
-def _crafted_png(rng: Random) -> bytes:
-    sizes = (0, 1, 16, 90, 2000, 30_000, 2**31 - 1, 2**32 - 1)
-    width, height = int(_pick(rng, sizes)), int(_pick(rng, sizes))
-    depth, colour = int(_pick(rng, (1, 8, 16, 3, 255))), int(_pick(rng, (0, 2, 3, 4, 6, 9)))
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(rng.integers(3)))
-    pixels = _zeros(int(_pick(rng, (0, 100, 5000, 20_000_000))))
-    extra = {
-        "text": _chunk(b"tEXt", b"ecgbeats-spec\0" + rng.bytes(int(rng.integers(3000)))),
-        "bomb": _chunk(b"zTXt", b"ecgbeats-spec\0\0" + _zeros(30_000_000)),
-        "colour": _chunk(b"iCCP", b"x\0\0" + _zeros(30_000_000)),
-        "itxt": _chunk(b"iTXt", b"ecgbeats-spec\0\1\0\0\0" + _zeros(9_000_000)),
-        "moving": _chunk(b"acTL", struct.pack(">II", 2**31, 0)),
-        "palette": _chunk(b"PLTE", rng.bytes(int(rng.integers(1000)))),
-        "none": b"",
-    }
-    between = extra[str(_pick(rng, list(extra)))]
-    whole = _chunk(b"IHDR", header) + between + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + whole
-
-
-def _crafted_jpeg(rng: Random, good: Seeds) -> bytes:
-    content = bytearray(good.images[int(rng.integers(1, 3))])
-    at = content.find(b"\xff\xc0")
-    size = _pick(rng, ((65535, 65535), (0, 0), (1, 65535), (2001, 2000)))
-    content[at + 5 : at + 9] = struct.pack(">HH", *size)
-    return bytes(content)
-
-
 def _image(rng: Random, good: Seeds) -> Attack:
     def one() -> bytes:
         how = rng.random()
         if how < 0.55:
-            return spoilt(rng, _pick(rng, good.images))  # type: ignore[arg-type]
+            return spoilt(rng, pick(rng, good.images))  # type: ignore[arg-type]
         if how < 0.75:
-            return _crafted_png(rng)
-        return _crafted_jpeg(rng, good) if how < 0.9 else _noise(rng)
+            return crafted_png(rng)
+        return crafted_jpeg(rng, good) if how < 0.9 else noise(rng)
 
-    files = [(str(_pick(rng, _NAMES)), one()) for _ in range(int(_pick(rng, (1, 1, 1, 2, 5))))]
+    files = [(str(pick(rng, _NAMES)), one()) for _ in range(int(pick(rng, (1, 1, 1, 2, 5))))]
     if rng.random() < 0.25:
-        label = str(_pick(rng, ("V", "N", "", MARK, "[", "null", '"V"')))
+        label = str(pick(rng, ("V", "N", "", MARK, "[", "null", '"V"')))
         return Attack("image", form_post("/explain", files[:1], {"label": label}))
     return Attack("image", form_post("/classify", files))
 
@@ -223,170 +121,59 @@ def _image(rng: Random, good: Seeds) -> Attack:
 # Recordings.
 
 
-def _crafted_header(rng: Random) -> bytes:
-    number = ("2", "0", "-1", "1000", "99999999999", "nan", "1e9", "")
-    rate = ("360", "0", "-1", "nan", "inf", "1e9", "1e-9", "250/360(0)", "")
-    long = ("21600", "0", "999999999999", "-5", "", "1e7")
-    name = ("s002.dat", "../../etc/passwd", "/etc/passwd", "~", "-", "s002.hea", "", f"{MARK}.dat")
-    kind = ("212", "16", "8", "61", "80", "160", "24", "32", "310", "311", "508", "0", "16x9999",
-            "212:99999999", "16+99999999", "212x0", "")  # fmt: skip
-    gain = ("200", "0", "inf", "nan", "-1", "1e308", "200(99999999999)/mV", "1e-308(-1)/kg", "")
-    lines = [f"s002 {_pick(rng, number)} {_pick(rng, rate)} {_pick(rng, long)}"]
-    for _ in range(int(_pick(rng, (0, 1, 2, 2, 3, 300)))):
-        words = (_pick(rng, name), _pick(rng, kind), _pick(rng, gain), "11", "1024", "995")
-        lines.append(" ".join(map(str, words)) + " 0 0 MLII")
-    if rng.random() < 0.2:
-        lines[0] = lines[0].replace("s002 ", f"s002/{_pick(rng, ('3', '0', '99999'))} ", 1)
-    return ("\n".join(lines) + "\n").encode()
-
-
 def _record(rng: Random, good: Seeds) -> Attack:
     files = dict(good.record)
     if rng.random() < 0.4:
-        files["s002.hea"] = _crafted_header(rng)
+        files["s002.hea"] = crafted_header(rng)
     else:
         for name in ("s002.hea", "s002.atr", "s002.dat"):
             if rng.random() < (0.7 if name.endswith("hea") else 0.35):
                 files[name] = spoilt(rng, files[name])
     if rng.random() < 0.2:
-        del files[str(_pick(rng, list(files)))]
+        del files[str(pick(rng, list(files)))]
     sent = list(files.items())
     if rng.random() < 0.15:
-        sent.append((str(_pick(rng, _NAMES)), _noise(rng)))
+        sent.append((str(pick(rng, _NAMES)), noise(rng)))
     fields = {}
     if rng.random() < 0.3:
         fields = {
-            "beats": str(_pick(rng, ("annotated", "detected", "all", MARK))),
-            "annotator": str(_pick(rng, ("atr", "../atr", "qrs", "", "x" * 99))),
-            "lead": str(_pick(rng, ("MLII", "", MARK, "\u202e", "V1" * 60))),
-            "trace": str(_pick(rng, ("true", "maybe", "1"))),
-            "pictures": str(_pick(rng, ("0,5", "[1,2]", "-1", "9" * 30, "0," * 80, "x", "99999"))),
+            "beats": str(pick(rng, ("annotated", "detected", "all", MARK))),
+            "annotator": str(pick(rng, ("atr", "../atr", "qrs", "", "x" * 99))),
+            "lead": str(pick(rng, ("MLII", "", MARK, "\u202e", "V1" * 60))),
+            "trace": str(pick(rng, ("true", "maybe", "1"))),
+            "pictures": str(pick(rng, ("0,5", "[1,2]", "-1", "9" * 30, "0," * 80, "x", "99999"))),
         }
     return Attack("record", form_post("/classify_record", sent, fields))
 
 
-def _bomb(rng: Random, good: Seeds) -> bytes:
-    out = io.BytesIO()
-    how = str(_pick(rng, ("zeros", "many", "nested", "names", "spoilt", "claims", "locked")))
-    method = int(_pick(rng, (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)))
-    method = method if rng.random() < 0.2 else zipfile.ZIP_DEFLATED
-    if how == "zeros":
-        return _zipped_zeros(method)
-    with zipfile.ZipFile(out, "w", method) as archive:
-        if how == "many":
-            for k in range(300):
-                archive.writestr(f"{k}.dat", b"x")
-        elif how == "nested":
-            archive.writestr("inner.zip", _plain_zip({f"{k}.dat": bytes(10**6) for k in range(9)}))
-        else:
-            for name, content in good.record.items():
-                prefix = _pick(rng, ("", "../", "/", "a/../../", "..\\", f"{MARK}/", "C:\\"))
-                archive.writestr(f"{prefix}{name}" if how == "names" else name, content)
-    content = bytearray(out.getvalue())
-    if how == "spoilt":
-        return spoilt(rng, bytes(content))
-    at = content.rfind(b"PK\x01\x02")
-    if how == "claims":
-        content[at + 20 : at + 28] = struct.pack("<II", *rng.integers(0, 2**32, 2, dtype=np.uint64))
-    elif how == "locked":
-        content[at + 8] |= 1
-    return bytes(content)
-
-
-def _plain_zip(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return out.getvalue()
-
-
-@cache
-def _gzipped_zeros(count: int) -> bytes:
-    return gzip.compress(bytes(count))
-
-
-@cache
-def _zipped_zeros(method: int) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as archive:
-        archive.writestr("s002.dat", bytes(40_000_000))
-    return out.getvalue()
-
-
 def _archive(rng: Random, good: Seeds) -> Attack:
     if rng.random() < 0.25:
-        content = _gzipped_zeros(int(_pick(rng, (1000, 40_000_000))))
+        content = gzipped_zeros(int(pick(rng, (1000, 40_000_000))))
         if rng.random() < 0.5:
             content = spoilt(rng, content)
-        path = str(_pick(rng, ("/classify_signal", "/classify_record")))
+        path = str(pick(rng, ("/classify_signal", "/classify_record")))
         return Attack("archive", form_post(path, [(f"{MARK}.csv.gz", content)]))
-    return Attack("archive", form_post("/classify_record", [(f"{MARK}.zip", _bomb(rng, good))]))
+    return Attack("archive", form_post("/classify_record", [(f"{MARK}.zip", bomb(rng, good))]))
 
 
 # Samples.
 
 
-def _odd_table(rng: Random) -> bytes:
-    rows = 1100
-    odd = {
-        "nan": "x\n" + "nan\n" * rows,
-        "mixed": "x\n"
-        + "".join(f"{_pick(rng, ('nan', 'inf', '1', '-1e308'))}\n" for _ in range(rows)),
-        "huge": "x\n" + "1e308\n-1e308\n" * (rows // 2),
-        "tiny": "x\n" + "1e-320\n" * rows,
-        "flat": "x\n" + "0\n" * rows,
-        "wide": ",".join(map(str, range(20_000))) + "\n" + ",".join("1" * 20_000) + "\n",
-        "long": "x" * 300_000,
-        "ragged": "\n".join("1," * int(rng.integers(9)) for _ in range(rows)),
-        "quoted": '"' + f"{MARK},\n" * 500,
-        "commas": "," * 50_000,
-        "none": "",
-        "words": f"{MARK}\n" * rows,
-        "nul": "x\n" + "1\0\n" * rows,
-        "formula": "=cmd|' /C calc'!A0\n" + "1\n" * rows,
-    }
-    text = odd[str(_pick(rng, list(odd)))]
-    return text.encode(str(_pick(rng, ("utf-8", "utf-8", "utf-16", "utf-8-sig"))))
-
-
-def _odd_json(rng: Random) -> bytes:
-    odd: dict[str, str | bytes] = {
-        "deep": "[" * 100_000,
-        "deep whole": "[" * 5000 + "]" * 5000,
-        "objects": '{"samples":' * 20_000,
-        "nan": '{"samples": [NaN, Infinity, -Infinity], "fs": NaN}',
-        "big": '{"samples": [1%s], "fs": 360}' % ("0" * 5000),
-        "twice": '{"fs": 1, "fs": 360, "samples": [1], "samples": [2]}',
-        "types": json.dumps({"samples": {MARK: [1]}, "fs": [360], "beats": "all"}),
-        "leads": json.dumps({"samples": [[1] * 1100] * 300, "fs": 360}),
-        "ragged": json.dumps({"samples": [[1] * 1100, [1]], "fs": 360}),
-        "beats": json.dumps({"samples": [0, 1] * 999, "fs": 360, "beats": [-1, 10**30, 1e99, 0]}),
-        "null": "null",
-        "texts": json.dumps({"samples": [MARK] * 999, "fs": "360"}),
-        "units": json.dumps({"samples": [0, 1] * 999, "fs": 360, "units": MARK, "gain": -1}),
-        "bytes": b'{"samples": "\xff\xfe"}',
-        "lonely": '{"samples": [1], "lead": "\\ud800"}',
-    }
-    text = odd[str(_pick(rng, list(odd)))]
-    return text if isinstance(text, bytes) else text.encode()
-
-
 def _signal(rng: Random, good: Seeds) -> Attack:
     as_json = rng.random() < 0.5
     if as_json:
-        content = spoilt(rng, good.document) if rng.random() < 0.5 else _odd_json(rng)
+        content = spoilt(rng, good.document) if rng.random() < 0.5 else odd_json(rng)
     else:
-        content = spoilt(rng, good.table) if rng.random() < 0.5 else _odd_table(rng)
+        content = spoilt(rng, good.table) if rng.random() < 0.5 else odd_table(rng)
     rates = ("360", "", "0", "-1", "nan", "inf", "1e999", "0.5", "9999", "10001", "3 60", "0x10")
-    fs = "360" if rng.random() < 0.6 else str(_pick(rng, rates))
-    units = str(_pick(rng, ("", "", "mV", "mV", "adu", MARK)))
+    fs = "360" if rng.random() < 0.6 else str(pick(rng, rates))
+    units = str(pick(rng, ("", "", "mV", "mV", "adu", MARK)))
     if rng.random() < 0.5:
         media_type = "application/json" if as_json else "text/csv"
         query = f"?fs={fs}&units={units}".replace(" ", "+")
         return Attack("signal", _post(f"/classify_signal{query}", content, media_type))
     name = f"{MARK}.json" if as_json else f"{MARK}.csv"
-    fields = {"fs": fs, "units": units, "gain": str(_pick(rng, ("", "0", "nan", "200")))}
+    fields = {"fs": fs, "units": units, "gain": str(pick(rng, ("", "0", "nan", "200")))}
     return Attack("signal", form_post("/classify_signal", [(name, content)], fields))
 
 
@@ -394,14 +181,14 @@ def _signal(rng: Random, good: Seeds) -> Attack:
 
 
 def _form(rng: Random, good: Seeds) -> Attack:
-    path = str(_pick(rng, ("/classify", "/classify_signal", "/classify_record", "/explain")))
+    path = str(pick(rng, ("/classify", "/classify_signal", "/classify_record", "/explain")))
     image = good.images[0]
     how = int(rng.integers(8))
     body, media_type = form_of([(f"{MARK}.png", image)])
     if how == 0:
         body = spoilt(rng, body)
     elif how == 1:
-        media_type = str(_pick(rng, (
+        media_type = str(pick(rng, (
             "multipart/form-data", "multipart/form-data; boundary=",
             "multipart/form-data; boundary=x",
             "multipart/mixed; boundary=b0", f"multipart/form-data; boundary={'b' * 3000}",
@@ -410,32 +197,32 @@ def _form(rng: Random, good: Seeds) -> Attack:
     elif how == 2:
         body = body.replace(b"form-data;", b"form-data" + b"; x=y" * int(rng.integers(3000)))
     elif how == 3:
-        body = form_of([(f"{MARK}.png", b"x")] * int(_pick(rng, (257, 600))))[0]
+        body = form_of([(f"{MARK}.png", b"x")] * int(pick(rng, (257, 600))))[0]
     elif how == 4:
-        body = form_of([], {f"{MARK}{k}": "x" for k in range(int(_pick(rng, (1, 400))))})[0]
+        body = form_of([], {f"{MARK}{k}": "x" for k in range(int(pick(rng, (1, 400))))})[0]
     elif how == 5:
-        body = form_of([], {"file": MARK * int(_pick(rng, (1, 1000))), "label": MARK})[0]
+        body = form_of([], {"file": MARK * int(pick(rng, (1, 1000))), "label": MARK})[0]
     elif how == 6:
         body = b"--b0\r\n" + b"X-Y: z\r\n" * int(rng.integers(3000)) + b"\r\n" + rng.bytes(99)
     else:
-        body = form_of([(str(_pick(rng, _NAMES)), _noise(rng))], name=str(_pick(rng, _NAMES)))[0]
+        body = form_of([(str(pick(rng, _NAMES)), noise(rng))], name=str(pick(rng, _NAMES)))[0]
     return Attack("form", _post(path, body, media_type))
 
 
 def _type(rng: Random, good: Seeds) -> Attack:
-    path = str(_pick(rng, ("/classify", "/classify_signal", "/classify_record", "/explain")))
-    media_type = _pick(rng, (
+    path = str(pick(rng, ("/classify", "/classify_signal", "/classify_record", "/explain")))
+    media_type = pick(rng, (
         "application/json", "text/csv", "application/vnd.bentoml+pickle", "image/png", "",
         "application/x-www-form-urlencoded", "text/plain", MARK, "application/octet-stream",
         "application/vnd.bentoml.stream", "multipart", ";;;", b"\xff\xfe", "a/b" * 500,
     ))  # fmt: skip
-    body = _pick(rng, (b"\x80\x04cos\nsystem\n.", b"", b"{}", good.images[0], _noise(rng)))
+    body = pick(rng, (b"\x80\x04cos\nsystem\n.", b"", b"{}", good.images[0], noise(rng)))
     return Attack("type", _post(path, body, media_type))  # type: ignore[arg-type]
 
 
 def _target(rng: Random, _: Seeds) -> Attack:
-    method = str(_pick(rng, ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "JANE")))
-    path = str(_pick(rng, (
+    method = str(pick(rng, ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "JANE")))
+    path = str(pick(rng, (
         "/classify", "/model", "/nowhere", "/page/../service.py", "/page/%2e%2e/service.py",
         "/page/..%2f..%2fbundle.json", "//etc/passwd", "/page/samples/%00", f"/{MARK}",
         f"/{'x' * 5000}", "/model?" + "a=b&" * 2000, "/page//////app.js", "/docs.json", "/%ff%fe",
@@ -445,8 +232,8 @@ def _target(rng: Random, _: Seeds) -> Attack:
     headers: list[tuple[str, str | bytes]] = [("Content-Length", "0")]
     odd: tuple[list[tuple[str, str | bytes]], ...] = (
         [],
-        [(f"X-{k}", MARK) for k in range(int(_pick(rng, (3, 90, 400))))],
-        [("X-Long", "x" * int(_pick(rng, (5000, 60_000, 300_000))))],
+        [(f"X-{k}", MARK) for k in range(int(pick(rng, (3, 90, 400))))],
+        [("X-Long", "x" * int(pick(rng, (5000, 60_000, 300_000))))],
         [("X-Request-ID", f'{MARK}"}} {{"event":"forged"')],
         [("X-Forwarded-For", "127.0.0.1, ::1, x"), ("X-Forwarded-Proto", "javascript")],
         [("Authorization", b"Bearer \xff\xfe"), ("Cookie", "x=" + "y" * 3000)],
@@ -490,7 +277,7 @@ def _wire(rng: Random, good: Seeds) -> Attack:
         "nul": [b"GET /mo\0del HTTP/1.1\r\nHost: x\r\nX: \0\r\n" + close + b"\r\n"],
         "spaces": [b"GET  /model  HTTP/1.1\r\nHost : x\r\n" + close + b"\r\n"],
     }
-    shape = str(_pick(rng, list(shapes)))
+    shape = str(pick(rng, list(shapes)))
     return Attack("wire", shapes[shape], may_hang_up=True)
 
 
@@ -505,7 +292,7 @@ def _leaves(rng: Random, good: Seeds) -> Attack:
 def _slow(rng: Random, good: Seeds) -> Attack:
     """A client that drips: some come to an end in time, some do not."""
     head, body = form_post("/classify", [(f"{MARK}.png", good.images[0])])
-    pieces = int(_pick(rng, (3, 40)))
+    pieces = int(pick(rng, (3, 40)))
     step = max(1, len(body) // pieces)
     parts = [body[i : i + step] for i in range(0, len(body), step)]
     return Attack("slow", [head, *parts], pause_s=0.1)
@@ -521,5 +308,5 @@ _KINDS: dict[str, tuple[Callable[[Random, Seeds], Attack], float]] = {
     "target": (_target, 8),
     "wire": (_wire, 5),
     "leaves": (_leaves, 2),
-    "slow": (_slow, 1),
+    "slow": (_slow, 2),
 }
