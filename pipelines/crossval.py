@@ -245,7 +245,7 @@ def _report(
     run: Crossvalidated,
     out: Path,
 ) -> None:
-    manifest = read_description(dag.out(run.recipe, "fetch"))
+    manifest = read_description(dag.data(run.recipe))
     run.figures = library.measure(
         plan,
         outcomes,

@@ -6,6 +6,7 @@ The DAG stands in dvc.yaml; nothing here restates it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shlex
 import signal
@@ -92,6 +93,11 @@ class Dag:
                     return self._root / found[0]
         raise ConfigError(f"dvc.yaml: expected one output {name or ''} of {stage}@{recipe}")
 
+    def data(self, recipe: str) -> Path:
+        """The dataset folder of `recipe`, additions included."""
+        (stage,) = (stage for stage in self.plan(recipe) if stage.name == "render")
+        return self.option(stage, "--raw")
+
     def option(self, stage: Stage, name: str) -> Path:
         """The path that the command of `stage` gives for the option `name`."""
         words = shlex.split(stage.cmd)
@@ -146,7 +152,9 @@ class Dag:
             )
         # DVC's edges point from a stage to what it depends on.
         needed = self._graph.subgraph({target, *nx.descendants(self._graph, target)})
-        return list(nx.lexicographical_topological_sort(needed.reverse(copy=True), key=_address))
+        order = nx.lexicographical_topological_sort(needed.reverse(copy=True), key=_address)
+        # Data that were put under DVC as they are have a node and nothing to run.
+        return [node for node in order if not node.is_data_source]
 
     def _relative(self, path: str) -> str:
         return Path(path).relative_to(self._root).as_posix()
@@ -179,7 +187,9 @@ class Lineage:
             for address, entry in entries.items()
         }
         content = sha256_text(canonical_json(entries))
-        return cls(recipe, content, outs["fetch"], outs["render"], outs["train"])
+        # Of several unions the last, which holds the others.
+        data = outs.get("unite", outs["fetch"])
+        return cls(recipe, content, data, outs["render"], outs["train"])
 
 
 def cached_state(root: Path, digest: str) -> Literal["whole", "absent", "damaged"]:
@@ -202,6 +212,66 @@ def cached_state(root: Path, digest: str) -> Literal["whole", "absent", "damaged
     if any(path.is_file() and _md5(path) != path.parent.name + path.name for path in files):
         return "damaged"
     return "whole" if all(path.is_file() for path in files) else "absent"
+
+
+def track(root: Path, folder: Path) -> str:
+    """Put `folder` under DVC, as it is now, beside a .dvc file; return the hash of the folder.
+
+    Raises
+    ------
+    ServiceError
+        DVC failed, e.g. because another run holds its lock.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    # It tells of commands for git, which the caller does in its own words.
+    logger = logging.getLogger("dvc")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        (stage,) = Repo(str(root)).add([str(folder)])
+    except DvcException as error:
+        raise ServiceError(f"DVC: {folder.name} could not be added: {error}") from error
+    finally:
+        logger.setLevel(level)
+    return str(stage.outs[0].hash_info.value).removesuffix(".dir")
+
+
+def tracked_as_is(root: Path, folder: Path) -> bool:
+    """Whether `folder` is under DVC by a .dvc file, and lies here as that says."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    pointer = folder.with_name(f"{folder.name}.dvc")
+    if not pointer.is_file() or not folder.is_dir():
+        return False
+    try:
+        return not Repo(str(root)).status(targets=[str(pointer)])
+    except DvcException as error:
+        raise ServiceError(f"DVC: {folder.name}: {error}") from error
+
+
+def restore(root: Path, folder: Path) -> None:
+    """Bring `folder` back as its .dvc file says, from DVC's cache."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        Repo(str(root)).checkout(targets=[f"{folder}.dvc"], force=True)
+    except DvcException as error:
+        raise ServiceError(f"DVC: {folder.name} could not be restored: {error}") from error
+
+
+def untrack(root: Path, folder: Path) -> None:
+    """Remove `folder` and its .dvc file; what DVC's cache holds of it stays."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        Repo(str(root)).remove(f"{folder}.dvc", outs=True)
+    except DvcException as error:
+        raise ServiceError(f"DVC: {folder.name} could not be removed: {error}") from error
 
 
 def _md5(path: Path) -> str:

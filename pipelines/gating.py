@@ -21,7 +21,7 @@ from pipelines.dag import Dag
 
 SPLIT, METRICS, VERDICT = "split.json", "metrics.json", "verdict.json"
 # What a test side is made by; all must be up to date for it to be the protocol's.
-_MAKE_THE_TEST_SIDE = ("fetch", "validate", "render", "split")
+_MAKE_THE_TEST_SIDE = ("fetch", "unite", "validate", "render", "split")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def live_rows(
     if champion is None or not protocol.no_regression:
         return rows
     side = TestSide(
-        raw=dag.out(recipe, "fetch"),
+        raw=dag.data(recipe),
         images=BeatImages.open(dag.out(recipe, "render")),
         split=read_split(split_folder(dag, recipe)),
         scheme=params.scheme_of(recipe),

@@ -81,7 +81,7 @@ def tune_flow(root: str, recipe: str, trials: int | None, jobs: int | None) -> S
         params, dag = _open(Path(root), recipe)
         images = prepared_images(Path(root), dag, recipe)
         what = _search(Path(root), params, recipe, images, trials)
-        run.synthetic = read_description(dag.out(recipe, "fetch")).synthetic
+        run.synthetic = read_description(dag.data(recipe)).synthetic
         run.report = Path(root) / "reports" / recipe / "tune"
         _tune(what, run, run.report, jobs or workers_here())
     except EcgbeatsError as error:

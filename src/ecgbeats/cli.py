@@ -112,6 +112,19 @@ def fetch(
 
 
 @stage.command()
+@click.argument("union")
+@folder("--base", "Dataset folder.")
+@folder("--added", "Folder of an added dataset.")
+@folder("--out", "Dataset folder to fill.")
+@in_words
+def unite(union: str, base: Path, added: Path, out: Path) -> None:
+    """Join an added dataset to its base; copies of the base's records are left out."""
+    from ecgbeats.additions.union import unite as join
+
+    join(union, base, added, out)
+
+
+@stage.command()
 @click.argument("recipe")
 @params_option
 @folder("--raw", "Dataset folder.")
@@ -179,13 +192,19 @@ def split(
     recipe: str, params_file: Path, images: Path, out: Path, report: Path, docs: Path
 ) -> None:
     """Assign the beats of RECIPE to training, validation and test; fail on a leak."""
+    from ecgbeats.additions.frozen import assign_with_additions
     from ecgbeats.imaging.store import BeatImages
-    from ecgbeats.split import assign_sides, write_split
+    from ecgbeats.split import write_split
     from ecgbeats.validation import validate_split
 
     params = _params(params_file)
     protocol = params.protocol_of(recipe)
-    beats = assign_sides(BeatImages.open(images).beats, params.scheme_of(recipe), protocol)
+    beats = assign_with_additions(
+        BeatImages.open(images).beats,
+        params.scheme_of(recipe),
+        protocol,
+        params.additions_of(recipe),
+    )
     summary = validate_split(
         beats,
         report,

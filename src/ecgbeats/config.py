@@ -95,6 +95,26 @@ Dataset = Annotated[
 ]
 
 
+class Union(Section):
+    """A dataset and one that was added to it (`ecgbeats data add`), as a dataset of its own."""
+
+    # A dataset, or a union.
+    base: str
+    # As `ecgbeats data list` has it.
+    added: Name
+
+
+class AdditionParams(Section):
+    """By what new data are judged."""
+
+    # Protocol whose classes are counted; by default that of the first recipe on recordings.
+    labels: str | None = None
+    # Recipe whose champion is asked; without one, and before there is one, the carried model.
+    recipe: str | None = None
+    # Least share of a class's beats that the model calls so; no model is asked where empty.
+    agreement: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = {}
+
+
 class PatientSplit(Section):
     """Whole patients to one side.
 
@@ -554,14 +574,29 @@ class Params(Section):
     protocols: Mapping[Name, Protocol]
     recipes: Mapping[Name, Recipe]
     benchmark: Benchmark = Benchmark()
+    # What `ecgbeats retrain --with` writes.
+    unions: Mapping[Name, Union] = {}
+    additions: AdditionParams = AdditionParams()
+
+    @model_validator(mode="after")
+    def _unions_lead_to_a_dataset(self) -> Params:
+        for name in self.unions:
+            if name in self.datasets:
+                raise ValueError(f"unions.{name}: there is a dataset of that name")
+            seen, here = [name], self.unions[name].base
+            while here in self.unions and here not in seen:
+                seen, here = [*seen, here], self.unions[here].base
+            _known(f"unions.{name}: base", here, self.datasets)
+        return self
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Params:
         for name, recipe in self.recipes.items():
-            _known(f"recipes.{name}.dataset", recipe.dataset, self.datasets)
+            _known(f"recipes.{name}.dataset", recipe.dataset, {**self.datasets, **self.unions})
             _known(f"recipes.{name}.protocol", recipe.protocol, self.protocols)
             classes = self.protocols[recipe.protocol].labels.names
-            pictures = isinstance(self.datasets[recipe.dataset], ImageFolderSource)
+            root, _ = self.parts_of(recipe.dataset)
+            pictures = isinstance(self.datasets[root], ImageFolderSource)
             if pictures != self.protocols[recipe.protocol].labels.of_folders:
                 raise ValueError(
                     f"recipes.{name}: pictures need a protocol whose classes are lists of "
@@ -624,6 +659,18 @@ class Params(Section):
 
     def dataset(self, name: str) -> Dataset:
         return _pick("dataset", name, self.datasets)
+
+    def parts_of(self, dataset: str) -> tuple[str, tuple[str, ...]]:
+        """The dataset that a dataset or union goes back to, and what was added, in order."""
+        added: list[str] = []
+        while dataset in self.unions:
+            added.insert(0, self.unions[dataset].added)
+            dataset = self.unions[dataset].base
+        return dataset, tuple(added)
+
+    def additions_of(self, recipe: str) -> tuple[str, ...]:
+        """What was added to the dataset of `recipe`."""
+        return self.parts_of(self.recipe(recipe).dataset)[1]
 
     def scheme(self, protocol: str) -> LabelScheme:
         return _pick("protocol", protocol, self.protocols).labels

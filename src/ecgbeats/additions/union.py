@@ -1,0 +1,180 @@
+"""A dataset and records that were added to it, as one dataset folder.
+
+Nothing of the base changes: its records keep their names, patients and bytes. Added records are
+called `<added>__<record>`, and their patients `<added>/<patient>`, unless the patient map of the
+addition says whose they are: `<base>/<patient>`. Records that the base holds already, under
+whatever name, are left out: they teach nothing new, and may be tested on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, ConfigDict
+
+from ecgbeats.additions.fingerprints import find_twins, fingerprints_of
+from ecgbeats.additions.naming import prefix_of
+from ecgbeats.datasets import Manifest, RecordEntry, read_manifest, write_manifest
+from ecgbeats.errors import ContractError, DataError
+from ecgbeats.files import folder_written_aside, read_json, write_text
+from ecgbeats.progress import say
+from ecgbeats.sources.wfdb_folder import RecordFiles, files_of
+
+ORIGINS = "origins.json"
+
+
+class Origins(BaseModel):
+    """Beside the manifest of a union: what came from where.
+
+    Attributes
+    ----------
+    root : str
+        The dataset that is in no union.
+    added : tuple of str
+        Additions in the order in which they were joined.
+    left_out : dict of str to str
+        Added records that a record of the base is, and which.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: str
+    added: tuple[str, ...] = ()
+    left_out: dict[str, str] = {}
+
+
+def read_origins(folder: Path) -> Origins:
+    """Of a union; a dataset that is none is a root without additions."""
+    path = Path(folder) / ORIGINS
+    if not path.is_file():
+        return Origins(root=Path(folder).name)
+    return Origins.model_validate(read_json(path))
+
+
+def unite(name: str, base: Path, added: Path, out: Path) -> Manifest:
+    """Write the union of two dataset folders to the folder `out`.
+
+    Parameters
+    ----------
+    name : str
+        Of the union, for its manifest.
+    base : Path
+        A dataset folder; may be a union itself.
+    added : Path
+        A dataset folder, called as the addition is.
+
+    Raises
+    ------
+    DataError
+        One of them is no dataset of recordings; every added record is left out; a patient is
+        said to be the base's and is not.
+    ContractError
+        A record of the base has a name that the addition's would have.
+    """
+    theirs, ours = read_manifest(base), read_manifest(added)
+    origins = read_origins(base)
+    prefix = prefix_of(added.name)
+    taken = [record for record in theirs.record_names if record.startswith(prefix)]
+    if taken or added.name in origins.added:
+        raise ContractError(
+            f"{base}: expected no record called {prefix}..., found {', '.join(taken) or 'some'}"
+        )
+    left_out = _known_records(base, theirs, added, ours)
+    kept = [entry for entry in ours.records if entry.record not in left_out]
+    if not kept:
+        raise DataError(
+            f"{added}: expected a record that {base.name} does not hold; all are left out: "
+            + ", ".join(f"{record} is {of}" for record, of in left_out.items())
+        )
+    patients = _patients(added.name, kept, origins, set(theirs.patient_of.values()))
+    with folder_written_aside(out) as aside:
+        for record in theirs.record_names:
+            files = files_of(base, record, theirs.annotator)
+            for file in files.all:
+                shutil.copyfile(base / file, aside / file)
+        for entry in kept:
+            files = files_of(added, entry.record, ours.annotator)
+            _copy(added, entry.record, files, aside, prefix, theirs.annotator)
+        manifest = Manifest(
+            name=name,
+            source="union",
+            version=f"{theirs.version}+{added.name}:{ours.version}",
+            licence=_both(theirs.licence, ours.licence),
+            citation=_both(theirs.citation, ours.citation),
+            synthetic=theirs.synthetic or ours.synthetic,
+            annotator=theirs.annotator,
+            records=(
+                *theirs.records,
+                *(
+                    RecordEntry(record=prefix + entry.record, patient=patients[entry.record])
+                    for entry in kept
+                ),
+            ),
+        )
+        write_manifest(aside, manifest)
+        joined = Origins(
+            root=origins.root,
+            added=(*origins.added, added.name),
+            left_out={**origins.left_out, **{prefix + k: v for k, v in left_out.items()}},
+        )
+        write_text(aside / ORIGINS, joined.model_dump_json(indent=2) + "\n")
+    for record, of in left_out.items():
+        say(f"unite {name}: {record} of {added.name} left out: it is {of}")
+    say(f"unite {name}: {len(theirs.records)} records, and {len(kept)} of {added.name}")
+    return manifest
+
+
+def _known_records(base: Path, theirs: Manifest, added: Path, ours: Manifest) -> dict[str, str]:
+    found = find_twins(fingerprints_of(added, ours), fingerprints_of(base, theirs), among_us=False)
+    same = found["twin_of"].fillna(found["copy_of"])
+    of = dict(zip(found["name"], same.where(same.notna(), None), strict=True))
+    return {name.removeprefix(f"{added.name}/"): str(twin) for name, twin in of.items() if twin}
+
+
+def _patients(
+    added: str, kept: list[RecordEntry], origins: Origins, known: set[str]
+) -> dict[str, str]:
+    """Patient of each record in the union; `<dataset>/<patient>` names another dataset's."""
+    patients, strangers = {}, []
+    for entry in kept:
+        dataset, slash, patient = entry.patient.partition("/")
+        if not slash:
+            patients[entry.record] = f"{added}/{entry.patient}"
+            continue
+        named = patient if dataset == origins.root else entry.patient
+        if dataset in (origins.root, *origins.added) and named not in known:
+            strangers.append(entry.patient)
+        patients[entry.record] = named
+    if strangers:
+        raise DataError(
+            f"{added}: expected patients that are there, the patient map names "
+            + ", ".join(sorted(set(strangers)))
+        )
+    return patients
+
+
+def _copy(
+    source: Path, record: str, files: RecordFiles, target: Path, prefix: str, annotator: str
+) -> None:
+    for file in files.headers:
+        content = (source / file).read_bytes()
+        (target / f"{prefix}{file}").write_bytes(_renamed(content, prefix.encode()))
+    for file in files.signals:
+        shutil.copyfile(source / file, target / f"{prefix}{PurePosixPath(file).name}")
+    shutil.copyfile(source / files.annotations, target / f"{prefix}{record}.{annotator}")
+
+
+def _renamed(header: bytes, prefix: bytes) -> bytes:
+    """A header whose record, segments and signal files have `prefix` before their names."""
+    lines = []
+    for line in header.splitlines(keepends=True):
+        words = line.lstrip()
+        if words and not words.startswith((b"#", b"~")):
+            line = prefix + words
+        lines.append(line)
+    return b"".join(lines)
+
+
+def _both(one: str, other: str) -> str:
+    return one if other in one.split("; ") else f"{one}; {other}"
