@@ -99,5 +99,5 @@ job-summary: ## The verdict as Markdown, to GitHub's job summary or to the scree
 	@f=reports/$(RECIPE)/verdict.md; g=reports/$(RECIPE)/gate/verdict.md; [ ! -f $$g ] || [ $$f -nt $$g ] || f=$$g; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
 
 clean: ## Remove what runs made (not the environment, not data that were added)
-	git clean -fdXq -e '!/data/added/*' data reports
+	git clean -fdXq -e '!/data/added/*' -e '!/reports/data/*' data reports
 	rm -rf beats mlruns mlartifacts mlflow.db .prefect .bentoml .dvc/cache .dvc/tmp

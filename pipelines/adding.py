@@ -60,6 +60,7 @@ class Options:
     against: tuple[str, ...] = ()
     ask_model: bool = True
     labels_trusted: str | None = None
+    exclude_paced: bool = False
 
     def of_content(self) -> str:
         """What of it decides what is stored."""
@@ -73,6 +74,7 @@ class Options:
                 "licence": self.licence,
                 "citation": self.citation,
                 "labels": self.labels,
+                "exclude_paced": self.exclude_paced,
             }
         )
 
@@ -120,6 +122,7 @@ def add(
             licence=options.licence,
             citation=options.citation,
             patients=options.patients,
+            exclude_paced=options.exclude_paced,
         )
         pictures = not _has_records(folder)
         scheme = _scheme(params, options.labels, pictures)

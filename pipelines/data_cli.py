@@ -39,6 +39,7 @@ def data() -> None:
     multiple=True,
     help="Dataset to look for copies and twins in; repeatable.  [default: all that are here]",
 )
+@click.option("--exclude-paced", is_flag=True, help="Leave out records with paced beats (EC57).")
 @click.option("--no-model", is_flag=True, help="Do not hold the labels against a trained model.")
 @click.option(
     "--trust-labels",
@@ -56,6 +57,7 @@ def add(
     citation: str,
     labels: str | None,
     against: tuple[str, ...],
+    exclude_paced: bool,
     no_model: bool,
     trust_labels: str | None,
 ) -> None:
@@ -85,6 +87,7 @@ def add(
         against=against,
         ask_model=not no_model,
         labels_trusted=trust_labels,
+        exclude_paced=exclude_paced,
     )
     params = read_params(root / "params.yaml")
     done = run_add(root, params, name, path, options, lambda words: click.echo(words, err=True))

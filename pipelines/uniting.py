@@ -78,11 +78,13 @@ def users_of(params: Params, name: str) -> list[str]:
 
 def _check_kind(root: Path, params: Params, recipe: str, name: str) -> None:
     entry = added.get(root, name)
-    if (entry.kind == "pictures") != params.scheme_of(recipe).of_folders:
+    if entry.kind == "pictures":
         raise ConfigError(
-            f"with: expected {'pictures' if entry.kind == 'recordings' else 'recordings'} for "
-            f"{recipe}, {name} holds {entry.kind}"
+            f"with: expected recordings, {name} holds pictures; they are checked, versioned and "
+            "listed, and cannot be joined to other pictures yet"
         )
+    if params.scheme_of(recipe).of_folders:
+        raise ConfigError(f"with: {recipe} learns from pictures, {name} holds recordings")
 
 
 def _used(unions: Mapping[str, Mapping[str, str]], datasets: Any) -> dict[str, Mapping[str, str]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ecgbeats.additions.agreement import measure_agreement
@@ -29,7 +30,8 @@ from ecgbeats.datasets import Manifest, read_manifest
 from ecgbeats.errors import ConfigError, DataError
 from ecgbeats.files import write_text
 from ecgbeats.labels import LabelScheme
-from ecgbeats.records import read_annotations
+from ecgbeats.measuring_records import PACED, PACED_SHARE
+from ecgbeats.records import BEAT_SYMBOLS, read_annotations
 from ecgbeats.sources.wfdb_folder import (
     fetch_wfdb_folder,
     files_of,
@@ -46,6 +48,8 @@ QUARANTINE = "quarantine.csv"
 _QUARANTINE_COLUMNS = ("record", "expectation", "found")
 # Suites whose findings are about single records.
 _OF_RECORDS = frozenset({"files", "records", "leads", "annotations", "twins"})
+# Told of records that are sound otherwise.
+_LATER = AMONG_US | ORDERS.keys()
 _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -64,6 +68,8 @@ class Request:
     annotator, licence, citation : str
     patients : Path or str or None
         A CSV file (record,patient) or a rule with one group; None: each record is a patient.
+    exclude_paced : bool
+        Leave out records with more than `PACED_SHARE` of paced beats (EC57).
     """
 
     name: str
@@ -73,6 +79,7 @@ class Request:
     licence: str = "not stated"
     citation: str = "not stated"
     patients: Path | str | None = None
+    exclude_paced: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,8 +201,9 @@ def examine(
         found = _findings(outcomes, trusted=judges.labels_trusted is not None)
         if not found:
             break
-        # Of two twins the sound one stays: who is broken goes first.
-        found = [each for each in found if each.expectation not in AMONG_US] or found
+        # Who is broken goes first: of two twins the sound one stays, and what is no signal has no
+        # order of labels.
+        found = [each for each in found if each.expectation not in _LATER] or found
         bad += [_as_given(each, records) for each in found]
         gone = {each.record for each in bad}
         if not _left(records, gone):
@@ -247,18 +255,24 @@ def _look_at_files(request: Request, records: Sequence[str]) -> pd.DataFrame:
             lacks_labels = f".{request.annotator} is missing" in words
             row["labels_problem" if lacks_labels else "files_problem"] = words
         else:
-            row["labels_problem"] = _annotations_problem(request, record)
+            row |= _labels_problems(request, record)
         rows.append(row)
-    columns = ["record", "name_problem", "files_problem", "labels_problem"]
+    columns = ["record", "name_problem", "files_problem", "labels_problem", "paced_problem"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _annotations_problem(request: Request, record: str) -> str | None:
+def _labels_problems(request: Request, record: str) -> dict[str, str | None]:
     try:
         found = read_annotations(request.folder / record, request.annotator)
     except DataError as error:
-        return _bare(record, error)
-    return None if len(found.sample) else "no annotation"
+        return {"labels_problem": _bare(record, error)}
+    if not len(found.sample):
+        return {"labels_problem": "no annotation"}
+    beats = found.only(BEAT_SYMBOLS).symbol
+    paced = float(np.isin(beats, sorted(PACED)).mean()) if len(beats) else 0.0
+    if request.exclude_paced and paced > PACED_SHARE:
+        return {"paced_problem": f"{100 * paced:.0f} % of the beats"}
+    return {}
 
 
 def _bare(record: str, error: DataError) -> str:

@@ -133,7 +133,7 @@ def order_of(beats: Beats) -> dict[str, float | None]:
         "early_v": _higher(beats.earliness[v], beats.earliness[n]),
         "early_s": _higher(beats.earliness[s], beats.earliness[n]),
         "alike_s": _higher(beats.likeness[s], beats.likeness[v]),
-        "normal_share": float(n.sum()) / ordered if ordered else None,
+        "normal_share": round(float(n.sum()) / ordered, 4) if ordered else None,
     }
 
 
@@ -143,4 +143,4 @@ def _higher(ones: np.ndarray, others: np.ndarray) -> float | None:
         return None
     ranks = rankdata(np.concatenate([ones, others]))[: len(ones)]
     above = ranks.sum() - len(ones) * (len(ones) + 1) / 2
-    return float(above / (len(ones) * len(others)))
+    return round(float(above / (len(ones) * len(others))), 4)

@@ -129,8 +129,8 @@ def _about(request: Request, examined: Examined) -> dict[str, str]:
         rates = kept["fs"].dropna().value_counts()
         leads = kept["leads"].value_counts()
         about = {
-            "sampling rates": ", ".join(f"{fs:g} Hz ({n} records)" for fs, n in rates.items()),
-            "leads": "; ".join(f"{names} ({n} records)" for names, n in leads.items()),
+            "sampling rates": ", ".join(f"{fs:g} Hz (records: {n})" for fs, n in rates.items()),
+            "leads": "; ".join(f"{names} (records: {n})" for names, n in leads.items()),
             "length": f"{kept['duration_s'].sum() / 3600:.1f} h",
             "annotations": f".{examined.manifest.annotator}",
             **about,

@@ -48,7 +48,7 @@ ORDERS = {
 
 
 def file_suite(files: pd.DataFrame) -> Suite:
-    """Of the files as they came: columns record, name_problem, files_problem, labels_problem."""
+    """Of the files as they came: columns record, and name_, files_, labels_, paced_problem."""
     return Suite(
         "files",
         files,
@@ -61,6 +61,7 @@ def file_suite(files: pd.DataFrame) -> Suite:
                 "labels_problem",
                 "The annotation file is there, can be read and holds annotations.",
             ),
+            _null("not_paced", "paced_problem", "Few beats are paced, where that is asked for."),
         ),
     )
 

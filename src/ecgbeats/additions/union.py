@@ -128,8 +128,9 @@ def unite(name: str, base: Path, added: Path, out: Path) -> Manifest:
 def _known_records(base: Path, theirs: Manifest, added: Path, ours: Manifest) -> dict[str, str]:
     found = find_twins(fingerprints_of(added, ours), fingerprints_of(base, theirs), among_us=False)
     same = found["twin_of"].fillna(found["copy_of"])
-    of = dict(zip(found["name"], same.where(same.notna(), None), strict=True))
-    return {name.removeprefix(f"{added.name}/"): str(twin) for name, twin in of.items() if twin}
+    known = found.assign(same=same)[same.notna()]
+    names = known["name"].str.removeprefix(f"{added.name}/")
+    return dict(zip(names, known["same"], strict=True))
 
 
 def _patients(
