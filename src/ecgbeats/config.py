@@ -590,6 +590,17 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _additions_resolve(self) -> Params:
+        asked = self.additions
+        if asked.labels is not None:
+            _known("additions.labels", asked.labels, self.protocols)
+            for label in asked.agreement:
+                _known("additions.agreement", label, self.protocols[asked.labels].labels.names)
+        if asked.recipe is not None:
+            _known("additions.recipe", asked.recipe, self.recipes)
+        return self
+
+    @model_validator(mode="after")
     def _names_resolve(self) -> Params:
         for name, recipe in self.recipes.items():
             _known(f"recipes.{name}.dataset", recipe.dataset, {**self.datasets, **self.unions})
