@@ -41,6 +41,9 @@ class Folders:
     def out(self, recipe: str, stage: str) -> Path:
         return self.root / stage
 
+    def data(self, recipe: str) -> Path:
+        return self.root / "fetch"
+
     def plan(self, recipe: str) -> list[Stage]:
         return [Stage(f"split@{recipe}", (), f"ecgbeats stage split --out {self.root / 'split'}")]
 
