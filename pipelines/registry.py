@@ -166,6 +166,25 @@ def version_of(name: str, version: int) -> Registered:
     return _find(f"{name}/{version}", name, None, str(version))
 
 
+@answered()
+def version_of_run(run_id: str) -> Registered:
+    """The version that was registered of an MLflow run.
+
+    Raises
+    ------
+    ConfigError
+        There is no such run, or no version came of it.
+    """
+    client = client_of_mlflow()
+    found = client.search_model_versions(f"run_id = '{run_id}'")
+    if not found:
+        raise ConfigError(
+            f"expected an MLflow run of which a model was registered, got {run_id}; one that was "
+            "stopped before its verdict, or is a part of a study, has none"
+        )
+    return _describe(client, found[0], created=False)
+
+
 def find(reference: str) -> Registered:
     """The version that `name@alias`, `name/version` or `models:/...` of either names.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,35 @@ def predict(classifier: Classifier, side: TestSide) -> pd.DataFrame:
     if classifier.spec.spec_id == side.images.spec.spec_id:
         return _predict(classifier, side, side.images, side.index)
     with tempfile.TemporaryDirectory(prefix="ecgbeats-test-side-") as scratch:
-        images = _drawn(classifier, side, Path(scratch) / "images")
+        images = drawn_for(classifier, side, Path(scratch) / "images")
         return _predict(classifier, side, images, _same_rows(images, side))
+
+
+def drawn_for(
+    classifier: Classifier,
+    side: TestSide,
+    out: Path,
+    records: Collection[str] | None = None,
+) -> BeatImages:
+    """The beats of the test side as `classifier` takes them; drawn to `out` where it must be.
+
+    Parameters
+    ----------
+    records : collection of str, optional
+        Only these are needed.
+    """
+    if classifier.spec.spec_id == side.images.spec.spec_id:
+        return side.images
+    if side.scheme.of_folders:
+        store_pictures(side.raw, classifier.spec, side.scheme, out)
+        return BeatImages.open(out)
+    manifest = read_description(side.raw)
+    assert isinstance(manifest, Manifest)
+    tested = set(side.split.beats["record"].to_numpy()[side.index])
+    wanted = tested if records is None else tested & set(records)
+    others = [name for name in manifest.record_names if name not in wanted]
+    render_dataset(side.raw, classifier.spec, side.scheme, out, exclude=others)
+    return BeatImages.open(out)
 
 
 def no_regression_rows(
@@ -162,18 +189,6 @@ def _predict(
     chunks = [rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK)]
     probabilities = np.concatenate([classifier.predict(images.take(chunk)) for chunk in chunks])
     return predictions_table(side.split.beats, side.split.classes, side.index, probabilities)
-
-
-def _drawn(classifier: Classifier, side: TestSide, out: Path) -> BeatImages:
-    if side.scheme.of_folders:
-        store_pictures(side.raw, classifier.spec, side.scheme, out)
-        return BeatImages.open(out)
-    manifest = read_description(side.raw)
-    assert isinstance(manifest, Manifest)
-    tested = set(side.split.beats["record"].to_numpy()[side.index])
-    others = [name for name in manifest.record_names if name not in tested]
-    render_dataset(side.raw, classifier.spec, side.scheme, out, exclude=others)
-    return BeatImages.open(out)
 
 
 def _same_rows(images: BeatImages, side: TestSide) -> np.ndarray:

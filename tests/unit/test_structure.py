@@ -42,7 +42,7 @@ def test_service_and_pipelines_do_not_know_each_other() -> None:
 @pytest.mark.parametrize(
     ("package", "doors"),
     [
-        ("dvc", {"pipelines/dag.py"}),
+        ("dvc", {"pipelines/dag.py", "pipelines/revisions.py"}),
         ("mlflow", {f"pipelines/{door}.py" for door in ("tracking", "registry", "ledger")}),
         ("prefect", {f"pipelines/{flow}.py" for flow in ("retrain", "crossval", "tune")}),
         ("great_expectations", {"src/ecgbeats/validation/engine.py"}),

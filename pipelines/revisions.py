@@ -1,0 +1,74 @@
+"""What DVC and git kept of another commit or experiment: its files, without checking it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ecgbeats.errors import ConfigError, DataError
+
+
+class Revision:
+    """The project as of a commit, branch, tag or DVC experiment.
+
+    Attributes
+    ----------
+    commit : str
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        """Open it.
+
+        Raises
+        ------
+        ConfigError
+            Neither git nor DVC's experiments know `name`.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+        from dvc.scm import RevError, resolve_rev
+        from scmrepo.exceptions import SCMError
+
+        try:
+            repo = Repo(str(root))
+            self.commit: str = resolve_rev(repo.scm, name)
+            self._repo = Repo(str(root), rev=self.commit)
+        except (RevError, SCMError, DvcException) as error:
+            raise ConfigError(
+                f"expected a commit, branch, tag or experiment of this project; got {name!r}"
+            ) from error
+        self._root = root
+
+    def fetch(self, paths: Sequence[Path], folder: Path) -> list[Path]:
+        """Bring files below the project, as they were then, below `folder`.
+
+        From git, DVC's cache or, where they are not there, DVC's default remote.
+
+        Parameters
+        ----------
+        paths : sequence of Path
+            Absolute, in the present project.
+
+        Raises
+        ------
+        DataError
+            One was not there then, or is in no cache that can be reached.
+        """
+        from dvc.api import DVCFileSystem
+
+        system: Any = DVCFileSystem(self._repo)
+        brought = []
+        for path in paths:
+            name = path.relative_to(self._root).as_posix()
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                system.get_file(name, str(target))
+            except Exception as error:  # storage raises what it likes
+                raise DataError(
+                    f"{name}: expected it as of {self.commit[:12]}, in git, in DVC's cache or its "
+                    f"remote; got {type(error).__name__}: {error}"
+                ) from error
+            brought.append(target)
+        return brought
