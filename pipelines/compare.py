@@ -23,7 +23,7 @@ from ecgbeats.comparison_page import Drawn, write_comparison
 from ecgbeats.config import Params
 from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.files import read_json
-from ecgbeats.imaging.store import BEATS, SPEC, BeatImages
+from ecgbeats.imaging.store import BEATS, BeatImages
 from ecgbeats.inference import Classifier
 from ecgbeats.measuring import PREDICTIONS
 from ecgbeats.regression import TestSide, drawn_for, predict
@@ -36,6 +36,7 @@ from pipelines.revisions import Revision
 from pipelines.tracking import model_name
 
 WORKING_TREE = "."
+_KEY = ["record", "sample"]
 _RUN = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(r"(?P<name>[^@/:\s]+)[@/](?P<which>[^@/\s]+)")
 
@@ -234,19 +235,32 @@ class _Kept:
     def __call__(self, beats: pd.DataFrame) -> npt.NDArray[np.uint8]:
         folder = self.folder
         if self.revision is not None:
-            names = [BEATS, SPEC, *(f"{name}.npy" for name in sorted(set(beats["record"])))]
+            names = [BEATS, *(f"{name}.npy" for name in sorted(set(beats["record"])))]
             folder = self.revision.fetch([folder / name for name in names], self.scratch)[0].parent
-        return _rows(BeatImages.open(folder), beats)
+        # Of a commit only these records are here.
+        table = pd.read_parquet(folder / BEATS)
+        found = table.set_index(_KEY)["row"].reindex(pd.MultiIndex.from_frame(beats[_KEY]))
+        _check_all_there(folder, found.isna().to_numpy())
+        records = sorted(set(beats["record"]))
+        shards = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in records}
+        pairs = zip(beats["record"], found.astype(int), strict=True)
+        return np.stack([np.asarray(shards[name][row]) for name, row in pairs])
 
 
 def _rows(images: BeatImages, beats: pd.DataFrame) -> npt.NDArray[np.uint8]:
-    key = ["record", "sample"]
-    found = pd.MultiIndex.from_frame(images.beats[key]).get_indexer(
-        pd.MultiIndex.from_frame(beats[key])
+    found = pd.MultiIndex.from_frame(images.beats[_KEY]).get_indexer(
+        pd.MultiIndex.from_frame(beats[_KEY])
     )
-    if (found < 0).any():
-        raise ContractError(f"{images.folder}: expected the images of all beats that were tested")
+    _check_all_there(images.folder, found < 0)
     return images.take(found)
+
+
+def _check_all_there(folder: Path, missing: npt.NDArray[np.bool_]) -> None:
+    if missing.any():
+        raise ContractError(
+            f"{folder}: expected the images of all beats that were tested; "
+            f"{int(missing.sum())} are not there"
+        )
 
 
 def _version(params: Params, reference: str) -> Registered | None:

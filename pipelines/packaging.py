@@ -283,7 +283,7 @@ def stage(
         shutil.copyfile(project / "src" / "ecgbeats" / name, target)
     shutil.copyfile(project / "LICENSE", context / "LICENSE")
     shutil.copyfile(golden, context / GOLDEN)
-    write_text(context / REQUIREMENTS, _requirements(project))
+    write_text(context / REQUIREMENTS, requirements(project))
     entries = [_entry(model_folder, about)]
     models = {entries[0]["model"]: model_folder}
     if beside is not None:
@@ -535,7 +535,7 @@ def _move(source: Path, home: Path, kind: str, name: str, version: str) -> None:
     write_text(target.parent / "latest", version)
 
 
-def _requirements(project: Path) -> str:
+def requirements(project: Path) -> str:
     """The service's locked packages, as pip reads them."""
     group = ["--only-group", "service"]
     form = ["--no-hashes", "--no-header", "--no-annotate"]

@@ -249,6 +249,15 @@ def fetch_report(registered: Registered, folder: Path) -> Path:
 
 
 @answered()
+def fetch_kept(registered: Registered, under: str, folder: Path) -> Path:
+    """Bring what `keep` has put there below `folder`."""
+    import mlflow
+
+    uri = f"runs:/{registered.run_id}/{under}"
+    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+
+
+@answered()
 def keep(registered: Registered, folder: Path, under: str) -> None:
     """Log the files in `folder` with the run of a version, at `under` of its artifacts."""
     client_of_mlflow().log_artifacts(registered.run_id, str(folder), under)

@@ -5,7 +5,7 @@ After Mitchell et al., Model cards for model reporting, FAT* 2019.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ecgbeats.gate import with_interval
@@ -16,7 +16,24 @@ _NOT_MEDICAL = (
 )
 
 
-def model_card(model: Mapping[str, Any], metrics: Mapping[str, Any], name: str) -> str:
+_USE = (
+    "For engineers and researchers: sorting the beats of ECG recordings into the classes below, to "
+    "compare methods, or to find beats that a person then looks at. Recordings like those that it "
+    "was measured on; with other leads, devices or patients measure it anew "
+    "(`ecgbeats evaluate`). Not for alarms, not for decisions about a person, not for rhythms as a "
+    "whole, and not for paced beats where the classes do not name them."
+)
+
+
+def model_card(
+    model: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    name: str,
+    *,
+    split: Mapping[str, Any] | None = None,
+    overruled: Sequence[Mapping[str, Any]] = (),
+    citation: str = "",
+) -> str:
     """The card as Markdown.
 
     Parameters
@@ -25,12 +42,23 @@ def model_card(model: Mapping[str, Any], metrics: Mapping[str, Any], name: str) 
         The content of model.json and of metrics.json.
     name : str
         What the model is called.
+    split : mapping, optional
+        The content of split.json: from whom and from how many beats it learnt.
+    overruled : sequence of mapping, optional
+        Each gate that was overruled for it: "checks", "by", "on" and "reason".
+    citation : str, optional
+        Of the data.
     """
     dataset, head = metrics["dataset"], metrics["headline"]
     lines = [
         f"# {name}",
         "",
         _NOT_MEDICAL,
+        "",
+        *_overruled(overruled),
+        "## Intended use",
+        "",
+        _USE,
         "",
         "## What it does",
         "",
@@ -41,6 +69,7 @@ def model_card(model: Mapping[str, Any], metrics: Mapping[str, Any], name: str) 
         "",
         f"{model['parameters']:,} parameters; weights SHA-256 `{model['weights_sha256']}`.",
         "",
+        *_learnt(split),
         "## What it was measured on",
         "",
         f"{metrics['beats']:,} beats of {metrics['patients']} patients of {dataset['name']} "
@@ -73,9 +102,33 @@ def model_card(model: Mapping[str, Any], metrics: Mapping[str, Any], name: str) 
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Where it fails", "", *_failures(model, metrics), ""]
     if dataset.get("licence"):
-        words = f"Licence: {dataset['licence']}. {dataset.get('citation', '')}".strip()
+        words = f"Licence: {dataset['licence']}. {citation}".strip()
         lines += ["## Data", "", words, ""]
     return "\n".join(lines)
+
+
+def _overruled(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the gate said no to, and who put it aside: before all else, and for ever."""
+    if not rows:
+        return []
+    lines = ["## The gate was overruled", ""]
+    for row in rows:
+        checks = ", ".join(f"`{check}`" for check in row["checks"])
+        lines.append(
+            f"- {checks}: overruled by {row['by']} on {row['on']}. Reason: {row['reason']}"
+        )
+    return [*lines, ""]
+
+
+def _learnt(split: Mapping[str, Any] | None) -> list[str]:
+    if split is None or "beats" not in split:
+        return []
+    sides = [side for side in ("train", "validation") if side in split["beats"]]
+    lines = ["## What it learnt from", ""]
+    for side in sides:
+        counts = ", ".join(f"{label} {count:,}" for label, count in split["beats"][side].items())
+        lines.append(f"- {side}: {len(split['patients'].get(side, ()))} patients; beats {counts}")
+    return [*lines, ""]
 
 
 def _failures(model: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
