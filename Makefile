@@ -4,6 +4,7 @@ SHELL := /bin/bash
 RECIPE ?= sample-aami5
 MIRROR ?=
 PORT ?=
+BASE ?= origin/main
 
 # uv of the machine, else one that pip puts beside the project.
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -22,7 +23,8 @@ export ORT_DISABLE_TELEMETRY := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark \
-	job-summary clean uv audit upgrade tell-broken fuzz benchmark-serving
+	job-summary clean uv audit upgrade tell-broken fuzz benchmark-serving changed review remote pull \
+	dist publish
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -98,6 +100,31 @@ benchmark-serving: setup ## An image over HTTP: ours and the usual way side by s
 job-summary: ## The verdict as Markdown, to GitHub's job summary or to the screen
 	@f=reports/$(RECIPE)/verdict.md; g=reports/$(RECIPE)/gate/verdict.md; [ ! -f $$g ] || [ $$f -nt $$g ] || f=$$g; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
 
+changed: setup ## Recipes that are not as at a commit or branch [BASE=origin/main]
+	@$(RUN) changed --base $(BASE)
+
+review: setup ## Those reproduced, compared with BASE and judged; to GitHub's job summary, or the screen [BASE=...]
+	@$(RUN) review --base $(BASE) $(if $(GITHUB_STEP_SUMMARY),--summary "$(GITHUB_STEP_SUMMARY)")
+
+remote: setup ## DVC's remote by DVC_REMOTE_URL and DVC_REMOTE_ENDPOINT, for this checkout alone; none without them
+	@if [ -z "$$DVC_REMOTE_URL" ]; then echo "DVC_REMOTE_URL is not set: no remote"; exit 0; fi; \
+	$(BIN)/dvc remote add --local --force --default ci "$$DVC_REMOTE_URL" && \
+	if [ -n "$$DVC_REMOTE_ENDPOINT" ]; then $(BIN)/dvc remote modify --local ci endpointurl "$$DVC_REMOTE_ENDPOINT"; fi
+
+pull: setup ## What the DVC remote has of RECIPE, if there is a remote; what it lacks is made by `make run` [RECIPE=...]
+	@if [ -z "$$($(BIN)/dvc config core.remote)" ]; then echo "no DVC remote: nothing pulled"; exit 0; fi; \
+	$(BIN)/dvc pull --run-cache --force --with-deps verdict@$(RECIPE) || echo "not all is in the remote"
+
+dist: setup ## The champion's bento, tried out, and its release folder as files in dist/ [RECIPE=...]
+	@if [ -n "$$ECGBEATS_RELEASE_KEY_PEM" ]; then \
+	key=$$(mktemp) && trap 'rm -f "$$key"' EXIT && printf '%s\n' "$$ECGBEATS_RELEASE_KEY_PEM" > "$$key" && export ECGBEATS_RELEASE_KEY="$$key"; fi; \
+	$(RUN) release $(RECIPE)
+	@$(RUN) release export $(RECIPE) --out dist
+
+publish: ## dist/ as a release on GitHub [TAG=...]
+	@[ -n "$(TAG)" ] || { echo "publish: expected TAG=..."; exit 2; }
+	gh release create "$(TAG)" dist/* --title "$(TAG)" --generate-notes --verify-tag
+
 clean: ## Remove what runs made (not the environment, not data that were added)
 	git clean -fdXq -e '!/data/added/*' -e '!/reports/data/*' data reports
-	rm -rf beats mlruns mlartifacts mlflow.db .prefect .bentoml .dvc/cache .dvc/tmp
+	rm -rf beats dist mlruns mlartifacts mlflow.db .prefect .bentoml .dvc/cache .dvc/tmp

@@ -12,7 +12,14 @@ import click
 
 from ecgbeats import cli as library
 from ecgbeats.cli import in_words
-from pipelines import compare_cli, data_cli, deploy_cli, promotion_cli, release_cli
+from pipelines import (
+    compare_cli,
+    data_cli,
+    deploy_cli,
+    promotion_cli,
+    release_cli,
+    review_cli,
+)
 from pipelines.environment import enter, project_root
 
 if TYPE_CHECKING:
@@ -31,8 +38,9 @@ def main() -> None:
 main.add_command(library.stage)
 main.add_command(library.export_images)
 main.add_command(library.explain)
-for command in (*promotion_cli.COMMANDS, *deploy_cli.COMMANDS, *data_cli.COMMANDS, *compare_cli.COMMANDS, *release_cli.COMMANDS):
-    main.add_command(command)
+for module in (promotion_cli, compare_cli, data_cli, deploy_cli, release_cli, review_cli):
+    for command in module.COMMANDS:
+        main.add_command(command)
 
 
 @main.command()

@@ -26,16 +26,21 @@ def promote(recipe: str, version: int | None, by: str | None, reason: str | None
 
     The gate is asked anew: floors, calibration, leaks and size as the version was measured;
     latency on this machine; and the champion, run again on the same test beats. The bento is
-    built and checked before anything changes. Exits 1 when the gate says no.
+    built and checked before anything changes. Exits 1 when the gate says no. Afterwards the
+    version's release folder is made (`ecgbeats release`).
     """
+    from pipelines import registry, release
     from pipelines.bentos import Bentos
     from pipelines.promotion import promote as run_promote
+    from pipelines.tracking import model_name
 
     project = _project(recipe)
     moved = run_promote(
         project, recipe, Bentos(project.root), version=version, by=by, reason=reason, tell=_tell
     )
     _say(recipe, moved)
+    made = release.after_decision(project, registry.version_of(model_name(recipe), moved.version))
+    click.echo(f"  release: {made}")
 
 
 @click.command()

@@ -7,6 +7,7 @@ a stage and in no cache: who has the registry has all that it is made of.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ from pipelines.promotion_log import CHAMPION, Entry
 from pipelines.registry import Registered
 
 SCHEMA = 1
+# Names the private key that releases are signed with.
+KEY = "ECGBEATS_RELEASE_KEY"
 ABOUT, MODEL_CARD, SBOM = "release.json", "MODEL_CARD.md", "sbom.cdx.json"
 # Folder of all releases, below the project.
 RELEASES = Path("reports") / "releases"
@@ -130,6 +133,23 @@ def renew(project: Project, version: Registered, key: Path | None = None) -> Mad
         if same and not was["missing"] and was["bento"] == version.tags.get("bento"):
             return None
     return release(project, version, key)
+
+
+def after_decision(project: Project, version: Registered) -> str:
+    """Renew the release of a version that was decided on; what came of it, for people.
+
+    The decision stands, whatever fails here. Signed with the key that ECGBEATS_RELEASE_KEY names.
+    """
+    key = os.environ.get(KEY)
+    try:
+        made = renew(project, version, Path(key) if key else None)
+    except EcgbeatsError as error:
+        recipe = version.tags["recipe"]
+        return f"not made: {error}. Later: ecgbeats release {recipe} --version {version.version}"
+    folder = folder_of(project.root, version).relative_to(project.root)
+    if made is None or not made.missing:
+        return str(folder)
+    return f"{folder}, without {'; '.join(made.missing)}"
 
 
 def _evaluation(report: Path, aside: Path) -> None:

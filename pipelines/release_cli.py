@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ecgbeats.cli import in_words
 from pipelines.environment import enter
-
-if TYPE_CHECKING:
-    from pipelines.promotion import Project
-    from pipelines.registry import Registered
 
 
 class _MakeByDefault(click.Group):
@@ -94,25 +89,29 @@ def verify(folder: Path, key: Path | None) -> None:
         click.echo("  checksums only: who changes a file can change them; --key asks who signed")
 
 
-def after_decision(project: Project, version: Registered) -> str:
-    """Renew the release of a version that was decided on; what came of it, in a line.
+@release.command()
+@click.argument("recipe")
+@click.option(
+    "--out",
+    default=Path("dist"),
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the files; an earlier one is replaced.",
+)
+@in_words
+def export(recipe: str, out: Path) -> None:
+    """Write the bento of RECIPE's champion and its release folder as files to hand over.
 
-    The decision stands, whatever fails here.
+    The bento is tried out first. `bentoml import FILE` takes it into another store.
     """
-    import os
+    out = out.absolute()
+    root = enter()
+    from pipelines import registry
+    from pipelines.release_export import export as write_files
 
-    from ecgbeats.errors import EcgbeatsError
-    from pipelines.release import renew
-
-    key = os.environ.get("ECGBEATS_RELEASE_KEY")
-    try:
-        made = renew(project, version, Path(key) if key else None)
-    except EcgbeatsError as error:
-        return f"release: not made: {error}. `ecgbeats release` makes it later"
-    if made is None:
-        return "release: as it was"
-    without = f", without {'; '.join(made.missing)}" if made.missing else ""
-    return f"release: {made.folder.relative_to(project.root)}{without}"
+    champion = registry.champion(recipe)
+    for path in write_files(root, recipe, champion, out):
+        click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
 COMMANDS = (release,)

@@ -25,7 +25,7 @@ from ecgbeats.files import read_json
 from ecgbeats.gate import enforce, joined, verdict_markdown, write_verdict
 from ecgbeats.inference import HISTORY
 from ecgbeats.split import read_split
-from pipelines import ledger, promotion, registry, tracking
+from pipelines import ledger, promotion, registry, release, tracking
 from pipelines.bentos import Bentos
 from pipelines.dag import Dag, Lineage, Stage, reproduce
 from pipelines.gating import (
@@ -66,6 +66,7 @@ class Run:
     registered: registry.Registered | None = None
     champion: registry.Registered | None = None
     bento: str | None = None
+    release: str | None = None
     report: Path | None = None
     error: EcgbeatsError | None = None
 
@@ -108,6 +109,7 @@ def retrain_flow(root: str, recipe: str) -> State[Run]:
         _register(folder, dag, params, run)
         enforce(run.verdict)
         _package(Project(folder, dag, params), run)
+        _release(Project(folder, dag, params), run)
     except EcgbeatsError as error:
         run.error = error
         # A state, not an exception: the message says it all, a traceback would bury it.
@@ -241,3 +243,12 @@ def _package(project: Project, run: Run) -> None:
     run.champion = registry.champion(run.recipe)
     made = registry.version_of(run.registered.name, run.registered.version)
     run.registered = replace(made, created=run.registered.created)
+
+
+@_step(name="release")
+def _release(project: Project, run: Run) -> None:
+    """The release folder of the champion, where it is not there or not of today."""
+    assert run.champion is not None
+    with _timed(run, "release"):
+        run.release = release.after_decision(project, run.champion)
+    get_run_logger().info("release: %s", run.release)

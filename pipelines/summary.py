@@ -72,6 +72,8 @@ def _registered(run: Run) -> Iterator[str]:
         if champion is not None and champion.version != made.version:
             yield f"              champion stays version {champion.version}"
     yield f"  bento       {run.bento or 'none'}"
+    if run.release is not None:
+        yield f"  release     {run.release}"
 
 
 def _figure(value: float | None) -> str:

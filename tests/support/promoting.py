@@ -120,7 +120,7 @@ class Reports:
 
     root: Path
 
-    def out(self, recipe: str, stage: str, name: str) -> Path:
+    def out(self, recipe: str, stage: str, name: str = "") -> Path:
         return self.root / "reports" / recipe / name
 
 

@@ -1,0 +1,49 @@
+"""A release as files to hand over: the bento, its release folder, and their checksums."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from ecgbeats.errors import DataError, ServiceError
+from ecgbeats.files import folder_written_aside
+from ecgbeats.signing import check_seal, seal
+from pipelines import registry, standing
+from pipelines.bentos import Bentos
+from pipelines.registry import Registered
+from pipelines.release import folder_of
+
+
+def export(root: Path, recipe: str, champion: Registered | None, out: Path) -> list[Path]:
+    """Write `<bento>.bento`, `<release>.tar.gz` and SHA256SUMS to `out`; all or nothing.
+
+    Raises
+    ------
+    DataError
+        There is no champion, its bento is not here, or its release was not made.
+    ContractError
+        The release folder is not as it was sealed.
+    ServiceError
+        The bento does not answer as offline, or cannot be exported.
+    """
+    bento = standing.bento_of(recipe)
+    assert champion is not None  # else it has no bento
+    folder = folder_of(root, champion)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected its release; run `ecgbeats release {recipe}` first")
+    check_seal(folder)
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-export-") as scratch:
+        Bentos(root).verify(bento, registry.fetch_model(champion, Path(scratch) / "model"))
+    with folder_written_aside(out) as aside:
+        target = aside / f"{bento.replace(':', '-')}.bento"
+        done = subprocess.run(
+            ["bentoml", "export", bento, str(target)], capture_output=True, text=True
+        )
+        if done.returncode or not target.is_file():
+            raise ServiceError(f"bentoml export {bento}: {(done.stderr or done.stdout)[-500:]}")
+        with tarfile.open(aside / f"{folder.name}.tar.gz", "w:gz") as archive:
+            archive.add(folder, arcname=folder.name)
+        seal(aside)
+    return sorted(out.iterdir())

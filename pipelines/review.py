@@ -1,0 +1,204 @@
+"""What a pull request does to the recipes: reproduced, compared with main, and judged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from ecgbeats.comparison_page import comparison_markdown
+from ecgbeats.config import Params, SampleSource
+from ecgbeats.errors import DataError, EcgbeatsError, GateFailed
+from ecgbeats.gate import Row, failed_metrics, joined, verdict_markdown
+from ecgbeats.regression import no_regression_rows
+from pipelines import compare
+from pipelines.compare import WORKING_TREE, Place, Side
+from pipelines.dag import Dag
+from pipelines.revisions import Revision
+
+Tell = Callable[[str], None]
+_LOCK = "dvc.lock"
+
+
+@dataclass
+class Review:
+    """What was found.
+
+    Attributes
+    ----------
+    changed : list of str
+        Recipes that the base has otherwise, or not at all.
+    skipped : list of str
+        Of these, those that cannot be reproduced here.
+    markdown : str
+        All of it, for a job's summary.
+    error : EcgbeatsError or None
+        GateFailed where a gate says no; what else went wrong otherwise.
+    """
+
+    changed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    markdown: str = ""
+    error: EcgbeatsError | None = None
+
+
+def changed_recipes(root: Path, dag: Dag, base: str) -> list[str]:
+    """Recipes whose stages are recorded otherwise at `base`, or are out of date here.
+
+    Code, parameters and commands count, and what dvc.lock says of data; data itself may be
+    missing.
+    """
+    before, now = _recorded(root, base), _recorded(root, None)
+    found = []
+    for recipe in dag.recipes():
+        stages = dag.plan(recipe)
+        other = any(before.get(s.address) != now.get(s.address) for s in stages)
+        if other or any(s.address not in now or dag.changed_inputs(s) for s in stages):
+            found.append(recipe)
+    return found
+
+
+def review(
+    root: Path,
+    dag: Dag,
+    params: Params,
+    base: str,
+    run: Callable[[str], Any],
+    tell: Tell,
+) -> Review:
+    """Reproduce each recipe that is not as at `base`, compare it with that, and judge it.
+
+    Where a DVC remote is configured, what it has is pulled first. Without one only recipes on
+    generated data are reproduced.
+
+    Parameters
+    ----------
+    run : callable
+        Runs the flow for a recipe and returns its `pipelines.retrain.Run`.
+    """
+    done = Review(changed_recipes(root, dag, base))
+    remote = has_remote(root)
+    parts = [f"# Recipes against {base}", ""]
+    if not done.changed:
+        parts.append("No recipe is changed: stages, parameters and code are as they were.")
+    for recipe in done.changed:
+        generated = isinstance(params.datasets[params.recipe(recipe).dataset], SampleSource)
+        if not remote and not generated:
+            done.skipped.append(recipe)
+            words = (
+                f"{recipe}: changed, and not reproduced here: it needs real data, and no DVC "
+                "remote is configured"
+            )
+            tell(words)
+            parts += [f"## {recipe}", "", words, "", *_figures(root, dag, base, recipe)]
+            continue
+        if remote:
+            tell(f"{recipe}: pulling what the remote has")
+            _pull(root, dag, recipe, tell)
+        tell(f"{recipe}: reproducing")
+        parts += _one(root, dag, params, base, recipe, run(recipe), done)
+    done.markdown = "\n".join([*parts, ""])
+    return done
+
+
+def has_remote(root: Path) -> bool:
+    """Whether DVC has a default remote."""
+    return bool(_dvc(root, "config", "core.remote").stdout.strip())
+
+
+def _one(
+    root: Path, dag: Dag, params: Params, base: str, recipe: str, ran: Any, done: Review
+) -> list[str]:
+    """Sections on one recipe; what stops the review goes to `done`."""
+    if ran.error is not None and not isinstance(ran.error, GateFailed):
+        done.error = ran.error
+        return [f"## {recipe}: failed", "", str(ran.error), ""]
+    rows: list[Row] = []
+    try:
+        with TemporaryDirectory(prefix="ecgbeats-review-") as scratch:
+            place = Place(root, dag, params, Path(scratch))
+            theirs = compare.of_revision(place, base, recipe)
+            ours = compare.of_revision(place, WORKING_TREE, recipe)
+            out = root / "reports" / "comparisons" / compare.folder_name((base, recipe))
+            words = comparison_markdown(compare.write(out, theirs, ours))
+            rows = _no_regression(params, recipe, ours, theirs, base)
+    except EcgbeatsError as error:
+        # Beats cannot be compared; figures can, as git has them.
+        words = f"Beat by beat there is no comparison with {base}: {error}\n"
+    verdict = joined(ran.verdict, rows)
+    failed = failed_metrics(verdict)
+    if failed and done.error is None:
+        done.error = GateFailed(f"{recipe}: the gate rejects it: {', '.join(failed)}")
+    return [
+        verdict_markdown(verdict, ran.metrics),
+        *_figures(root, dag, base, recipe),
+        words,
+    ]
+
+
+def _no_regression(params: Params, recipe: str, ours: Side, theirs: Side, base: str) -> list[Row]:
+    protocol = params.protocol_of(recipe)
+    if not protocol.no_regression:
+        return []
+    rows = no_regression_rows(
+        ours.answers.predictions,
+        theirs.answers.predictions,
+        ours.answers.classes,
+        protocol.no_regression,
+        params.recipe(recipe).evaluate,
+        name=base,
+    )
+    renamed = {"champion.": "base.", "the champion": base}
+    return [{**row, **{key: _renamed(row[key], renamed) for key in ("metric", "what")}}
+            for row in rows]  # fmt: skip
+
+
+def _renamed(text: str, words: Mapping[str, str]) -> str:
+    for old, new in words.items():
+        text = text.replace(old, new)
+    return text
+
+
+def _figures(root: Path, dag: Dag, base: str, recipe: str) -> list[str]:
+    """`dvc metrics diff` of the recipe's metrics, which git has, folded away."""
+    path = dag.out(recipe, "evaluate", "metrics.json").relative_to(root).as_posix()
+    found = _dvc(root, "metrics", "diff", "--md", "--precision", "4", base, "--targets", path)
+    table = found.stdout.strip()
+    if found.returncode or not table:
+        return ["Figures: as they were.", ""]
+    title = f"All figures that changed, {base} and now"
+    return [f"<details><summary>{title}</summary>", "", table, "", "</details>", ""]
+
+
+def _pull(root: Path, dag: Dag, recipe: str, tell: Tell) -> None:
+    targets = [stage.address for stage in dag.plan(recipe)]
+    done = _dvc(root, "pull", "--run-cache", "--force", *targets)
+    if done.returncode:
+        # What is missing there is made here.
+        tell(f"{recipe}: not all is in the remote: {done.stderr.strip().splitlines()[-1:]}")
+
+
+def _recorded(root: Path, base: str | None) -> dict[str, Any]:
+    """Stages in dvc.lock, at a commit or here."""
+    if base is None:
+        path = root / _LOCK
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    else:
+        with TemporaryDirectory(prefix="ecgbeats-base-") as scratch:
+            try:
+                (found,) = Revision(root, base).fetch([root / _LOCK], Path(scratch))
+                text = found.read_text(encoding="utf-8")
+            except DataError:
+                text = ""
+    return dict((yaml.safe_load(text) or {}).get("stages", {}))
+
+
+def _dvc(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)

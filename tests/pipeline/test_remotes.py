@@ -1,0 +1,64 @@
+"""DVC's remote behind S3's protocol: what one machine pushes, an empty one pulls."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.support.projects import Project, tiny_params
+
+pytestmark = pytest.mark.pipeline
+
+# The server asks for credentials, and takes any.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "something"}
+BUCKET = "ecgbeats"
+DATA = "fetch@small"
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that speaks S3, on loopback, with one empty bucket."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        keys = {key.lower(): value for key, value in CREDENTIALS.items()}
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(
+            Bucket=BUCKET
+        )
+        yield url
+    finally:
+        server.stop()
+
+
+def test_what_is_pushed_to_s3_comes_back_to_an_empty_machine(s3: str, tmp_path: Path) -> None:
+    params = tiny_params()
+    params["datasets"]["small"] |= {"patients": 4, "minutes": 0.6}
+    project = Project.create(tmp_path / "here", params)
+    project = replace(project, env={**project.env, **CREDENTIALS, "NO_PROXY": "127.0.0.1"})
+    project.call("dvc", "repro", DATA, check=True)
+    # As docs/remotes.md says it.
+    for words in (
+        ("add", "--default", "storage", f"s3://{BUCKET}/dvc"),
+        ("modify", "storage", "endpointurl", s3),
+    ):
+        project.call("dvc", "remote", *words, check=True)
+    pushed = project.call("dvc", "push", DATA)
+    assert pushed.returncode == 0 and "pushed" in pushed.stdout, pushed.stderr
+    files = [path for path in (project.root / "data").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    assert len([path for path in before if path.suffix == ".dat"]) == 4
+    for name in ("data", ".dvc/cache", ".dvc/tmp"):
+        shutil.rmtree(project.root / name)
+    pulled = project.call("dvc", "pull", DATA)
+    assert pulled.returncode == 0, pulled.stderr
+    assert before == {path: path.read_bytes() for path in before}
+    assert "up to date" in project.call("dvc", "status", DATA, check=True).stdout
