@@ -109,23 +109,6 @@ class Dag:
         """Whether DVC would skip `stage`: inputs, parameters and outputs are as recorded."""
         return not self._now().status(targets=[f"{self._root / 'dvc.yaml'}:{stage.address}"])
 
-    def changed_inputs(self, stage: Stage) -> bool:
-        """Whether code, parameters or command of `stage` are other than its record says.
-
-        Unlike `unchanged` it asks nothing of data, which may not be here at all.
-        """
-        found = self._open().status(targets=[f"{self._root / 'dvc.yaml'}:{stage.address}"])
-        for entry in (row for rows in found.values() for row in rows):
-            if not isinstance(entry, dict):
-                return True  # the command
-            for path, how in entry.get("changed deps", {}).items():
-                # Parameters are told key by key.
-                if isinstance(how, dict) or how != "deleted":
-                    data = not isinstance(how, dict) and path.startswith(("data/", "reports/"))
-                    if not data:
-                        return True
-        return False
-
     def lock_entries(self, recipe: str) -> dict[str, Any]:
         """What dvc.lock records of the stages of `recipe`: inputs, parameters, outputs, hashes."""
         path = self._root / "dvc.lock"

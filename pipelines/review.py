@@ -14,13 +14,13 @@ import yaml
 
 from ecgbeats.comparison_page import comparison_markdown
 from ecgbeats.config import Params, SampleSource
-from ecgbeats.errors import DataError, EcgbeatsError, GateFailed
+from ecgbeats.errors import DataError, EcgbeatsError, GateFailed, ServiceError
 from ecgbeats.gate import Row, failed_metrics, joined, verdict_markdown
 from ecgbeats.regression import no_regression_rows
 from pipelines import compare
 from pipelines.compare import WORKING_TREE, Place, Side
 from pipelines.dag import Dag
-from pipelines.revisions import Revision
+from pipelines.revisions import Revision, inputs
 
 Tell = Callable[[str], None]
 _LOCK = "dvc.lock"
@@ -49,19 +49,30 @@ class Review:
 
 
 def changed_recipes(root: Path, dag: Dag, base: str) -> list[str]:
-    """Recipes whose stages are recorded otherwise at `base`, or are out of date here.
+    """Recipes of which a stage has other code, parameters or another command than at `base`, or
+    another record in dvc.lock.
 
-    Code, parameters and commands count, and what dvc.lock says of data; data itself may be
-    missing.
+    One that is out of date at the base already, and that the branch leaves alone, is not among
+    them. Data need not be here.
     """
-    before, now = _recorded(root, base), _recorded(root, None)
-    found = []
-    for recipe in dag.recipes():
-        stages = dag.plan(recipe)
-        other = any(before.get(s.address) != now.get(s.address) for s in stages)
-        if other or any(s.address not in now or dag.changed_inputs(s) for s in stages):
-            found.append(recipe)
-    return found
+    revision = Revision(root, base)
+    told, tells = revision.inputs(), inputs(None, root)
+    before, now = _recorded(root, revision), _recorded(root, None)
+    other = _changed_files(root, revision.commit)
+
+    def changed(address: str) -> bool:
+        code = [Path(path) for path in tells[address]["code"]]
+        return (
+            told.get(address) != tells[address]
+            or before.get(address) != now.get(address)
+            or any(path == file or path in file.parents for path in code for file in other)
+        )
+
+    return [
+        recipe
+        for recipe in dag.recipes()
+        if any(changed(stage.address) for stage in dag.plan(recipe))
+    ]
 
 
 def review(
@@ -184,19 +195,28 @@ def _pull(root: Path, dag: Dag, recipe: str, tell: Tell) -> None:
         tell(f"{recipe}: not all is in the remote: {done.stderr.strip().splitlines()[-1:]}")
 
 
-def _recorded(root: Path, base: str | None) -> dict[str, Any]:
-    """Stages in dvc.lock, at a commit or here."""
-    if base is None:
-        path = root / _LOCK
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    else:
-        with TemporaryDirectory(prefix="ecgbeats-base-") as scratch:
-            try:
-                (found,) = Revision(root, base).fetch([root / _LOCK], Path(scratch))
-                text = found.read_text(encoding="utf-8")
-            except DataError:
-                text = ""
+def _recorded(root: Path, revision: Revision | None) -> dict[str, Any]:
+    """Stages in dvc.lock, then or now."""
+    path = root / _LOCK
+    with TemporaryDirectory(prefix="ecgbeats-base-") as scratch:
+        try:
+            if revision is not None:
+                (path,) = revision.fetch([path], Path(scratch))
+            text = path.read_text(encoding="utf-8")
+        except (DataError, FileNotFoundError):
+            text = ""
     return dict((yaml.safe_load(text) or {}).get("stages", {}))
+
+
+def _changed_files(root: Path, commit: str) -> list[Path]:
+    """Files that are not as at that commit, also such as are not committed yet."""
+    names = []
+    for words in (["diff", "--name-only", commit], ["ls-files", "--others", "--exclude-standard"]):
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise ServiceError(f"git {words[0]}: {done.stderr.strip()}")
+        names += done.stdout.splitlines()
+    return [Path(name) for name in names]
 
 
 def _dvc(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

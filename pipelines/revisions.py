@@ -8,6 +8,9 @@ from typing import Any
 
 from ecgbeats.errors import ConfigError, DataError
 
+# Folders of what stages make; all else that they depend on is code, which git keeps.
+MADE = ("data", "reports")
+
 
 class Revision:
     """The project as of a commit, branch, tag or DVC experiment.
@@ -72,3 +75,33 @@ class Revision:
                 ) from error
             brought.append(target)
         return brought
+
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """What each stage was told then; see `inputs`."""
+        return inputs(self._repo, self._root)
+
+
+def inputs(repo: Any, root: Path) -> dict[str, dict[str, Any]]:
+    """By stage, what decides it beside data: its command, parameters and files of code.
+
+    Parameters
+    ----------
+    repo : dvc.repo.Repo or None
+        None for the working tree.
+    """
+    from dvc.dependency import ParamsDependency
+    from dvc.repo import Repo
+
+    repo = repo or Repo(str(root))
+    found = {}
+    for stage in repo.index.stages:
+        code, params = [], {}
+        for dep in stage.deps:
+            if isinstance(dep, ParamsDependency):
+                params |= dep.read_params()
+            elif Path(dep.def_path).parts[0] not in MADE:
+                code.append(Path(dep.def_path).as_posix())
+        # That of a stage in dvc.yaml depends, as DVC gives it, on the working directory.
+        name = str(getattr(stage, "name", None) or stage.addressing)
+        found[name] = {"cmd": str(stage.cmd), "params": params, "code": sorted(code)}
+    return found

@@ -90,3 +90,17 @@ def test_a_missing_or_broken_file_is_an_error(tmp_path: Path) -> None:
 def test_an_unknown_recipe_is_answered_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match=r"expected one of .*sample-aami5.*got 'x'"):
         read_params(PARAMS).recipe("x")
+
+
+def test_dvc_can_write_the_parameters_back(tmp_path: Path) -> None:
+    """As `dvc exp run -S` does; a comment beside an anchor would break it."""
+    from dvc.utils.hydra import apply_overrides
+
+    file = tmp_path / "params.yaml"
+    file.write_text((Path(__file__).parents[2] / "params.yaml").read_text())
+    before = yaml.safe_load(file.read_text())
+    apply_overrides(file, ["recipes.sample-aami5.train.epochs=3"])
+    before["recipes"]["sample-aami5"]["train"]["epochs"] = 3
+    after = yaml.safe_load(file.read_text())
+    assert after["recipes"]["sample-aami5"] == before["recipes"]["sample-aami5"]
+    assert after["protocols"] == before["protocols"]

@@ -1,0 +1,91 @@
+"""Other commits of the project: their files, and which recipes a branch changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ecgbeats.errors import ConfigError, DataError
+from pipelines import compare
+from pipelines.dag import Dag
+from pipelines.review import changed_recipes
+from pipelines.revisions import Revision
+from tests.support.projects import RECIPE, Project
+
+pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    made = Project.create(tmp_path / "project")
+    monkeypatch.chdir(made.root)
+    for name in ("GIT_CONFIG_GLOBAL", "DVC_NO_ANALYTICS"):
+        monkeypatch.setenv(name, made.env[name])
+    return made
+
+
+def changed(project: Project) -> list[str]:
+    return changed_recipes(project.root, Dag(project.root), "HEAD")
+
+
+def test_a_recipe_is_changed_by_its_own_parameters_code_and_records(project: Project) -> None:
+    assert changed(project) == []
+    (project.root / "README.md").write_text("Other words.")
+    params = project.params
+    params["recipes"]["other"] = {**params["recipes"][RECIPE], "dataset": "small"}
+    project.write_params(params)
+    assert changed(project) == ["other"]
+    project.commit("a second recipe")
+    params["recipes"]["other"]["train"]["epochs"] = 3
+    project.write_params(params)
+    assert changed(project) == ["other"]
+    project.commit("other epochs")
+    (project.root / "dvc.lock").write_text(
+        f"schema: '2.0'\nstages:\n  train@{RECIPE}:\n    cmd: x\n    outs: []\n"
+    )
+    assert changed(project) == [RECIPE]
+    project.commit("a record")
+    # Code that both have, in a file that git does not know yet.
+    (project.root / "src" / "ecgbeats" / "imaging" / "more.py").write_text("x = 1\n")
+    assert changed(project) == ["other", RECIPE]
+
+
+def test_files_of_another_commit_come_from_git_and_from_the_cache(
+    project: Project, tmp_path: Path
+) -> None:
+    data, note = project.root / "kept.bin", project.root / "note.txt"
+    for text in ("first", "second"):
+        data.write_text(text)
+        note.write_text(text)
+        project.call("dvc", "add", "kept.bin", check=True)
+        project.commit(text)
+    found = Revision(project.root, "HEAD~1").fetch([data, note], tmp_path / "then")
+    assert [path.read_text() for path in found] == ["first", "first"]
+    assert data.read_text() == note.read_text() == "second"
+    with pytest.raises(ConfigError, match="commit, branch, tag or experiment .* got 'nowhere'"):
+        Revision(project.root, "nowhere")
+    cache = project.root / ".dvc" / "cache" / "files" / "md5"
+    next(
+        path for path in cache.rglob("*") if path.is_file() and path.read_text() == "first"
+    ).unlink()
+    with pytest.raises(DataError, match=r"kept\.bin: expected it as of [0-9a-f]{12}, in git"):
+        Revision(project.root, "HEAD~1").fetch([data], tmp_path / "again")
+
+
+def test_references_are_versions_runs_or_commits_by_their_form(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ecgbeats.config import read_params
+
+    asked: list[str] = []
+    monkeypatch.setattr(compare.registry, "find", lambda name: asked.append(name))
+    monkeypatch.setattr(compare.registry, "version_of_run", lambda run: asked.append(run))
+    params = read_params(project.root / "params.yaml")
+    for reference in (f"{RECIPE}@3", f"{RECIPE}/3", f"ecgbeats-{RECIPE}@champion", "ab" * 16):
+        compare._version(params, reference)
+    assert asked == [f"ecgbeats-{RECIPE}/3"] * 2 + [f"ecgbeats-{RECIPE}@champion", "ab" * 16]
+    for reference in ("HEAD~1", "feature/3", "v1.0", ".", "main@{1}"):
+        compare._version(params, reference)
+    assert len(asked) == 4
+    assert compare.folder_name(("feature/x", ".")) == "feature-x--tree"
