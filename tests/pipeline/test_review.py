@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_recipe_is_changed_by_its_own_parameters_code_and_records(project: Pro
     assert changed(project) == []
     (project.root / "README.md").write_text("Other words.")
     params = project.params
-    params["recipes"]["other"] = {**params["recipes"][RECIPE], "dataset": "small"}
+    params["recipes"]["other"] = copy.deepcopy(params["recipes"][RECIPE])
     project.write_params(params)
     assert changed(project) == ["other"]
     project.commit("a second recipe")
@@ -63,7 +64,7 @@ def test_files_of_another_commit_come_from_git_and_from_the_cache(
     found = Revision(project.root, "HEAD~1").fetch([data, note], tmp_path / "then")
     assert [path.read_text() for path in found] == ["first", "first"]
     assert data.read_text() == note.read_text() == "second"
-    with pytest.raises(ConfigError, match="commit, branch, tag or experiment .* got 'nowhere'"):
+    with pytest.raises(ConfigError, match="experiment of this project; got 'nowhere'"):
         Revision(project.root, "nowhere")
     cache = project.root / ".dvc" / "cache" / "files" / "md5"
     next(
