@@ -17,6 +17,7 @@ from ecgbeats.inference import CARD, ONNX
 from ecgbeats.model_card import model_card
 from pipelines import bentos, registry
 from pipelines.packaging import CARRIED, GOLDEN
+from pipelines.promotion_log import overrides_in
 from pipelines.registry import Registered
 
 METRICS, ORIGIN, WORDS, SUMS = "metrics.json", "origin.json", "MODEL_CARD.md", "SHA256SUMS"
@@ -58,7 +59,9 @@ def carry(root: Path, champion: Registered) -> Path:
             }
             write_json(aside / ORIGIN, origin)
             card, metrics = read_json(aside / CARD), read_json(aside / METRICS)
-            write_text(aside / WORDS, model_card(card, metrics, champion.name))
+            overruled = overrides_in(champion.tags)
+            words = model_card(card, metrics, champion.name, overruled=overruled)
+            write_text(aside / WORDS, words)
             names = sorted(path.name for path in aside.iterdir())
             sums = [f"{sha256_file(aside / name)}  {name}\n" for name in names]
             write_text(aside / SUMS, "".join(sums))

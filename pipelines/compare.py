@@ -31,6 +31,7 @@ from ecgbeats.split import read_split
 from pipelines import registry
 from pipelines.dag import Dag
 from pipelines.gating import METRICS, check_test_side, hash_of_test_side, split_folder
+from pipelines.promotion_log import overrides_in
 from pipelines.registry import Registered
 from pipelines.revisions import Revision
 from pipelines.tracking import model_name
@@ -289,9 +290,10 @@ def _about_version(version: Registered) -> dict[str, str]:
         "commit": tags["git_commit"] + (" and changes" if tags["git_dirty"] == "true" else ""),
         "MLflow run": version.run_id,
     }
-    for key, words in sorted(tags.items()):
-        if key.startswith("override."):
-            told[f"overruled ({key.removeprefix('override.').lstrip('0')})"] = words
+    if registry.TEST_SIDE not in tags:
+        told["test side"] = "not known which; registered before that was kept"
+    for count, words in enumerate(overrides_in(tags), start=1):
+        told[f"overruled, {count}"] = words
     return told
 
 

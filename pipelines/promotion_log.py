@@ -24,6 +24,8 @@ ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
 Action = Literal["adopt", "promote", "challenge", "package", "rollback"]
 
 _SCHEMA = 1
+# Begins the name of a tag that says what was overruled.
+_OVERRIDE = "override."
 # Of a version's tags, what its entries repeat.
 _FACTS = ("data_hash", "images_hash", "weights_sha256", "git_commit")
 # Long enough for a sentence or two, short enough for one entry in one MLflow parameter, in
@@ -275,6 +277,11 @@ def read_when(text: str) -> datetime:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
+def overrides_in(tags: Mapping[str, str]) -> list[str]:
+    """What was overruled for a version, by the tags that it has of it, the first at first."""
+    return [words for key, words in sorted(tags.items()) if key.startswith(_OVERRIDE)]
+
+
 def tags_of(entry: Entry) -> dict[str, str]:
     """Tags that an entry leaves on its version, for ever: its hash, and what it overruled.
 
@@ -282,7 +289,7 @@ def tags_of(entry: Entry) -> dict[str, str]:
     """
     tags = {f"promotion.{entry.number:06d}": f"{entry.action} {entry.hash}"}
     if entry.overridden:
-        tags[f"override.{entry.number:06d}"] = (
+        tags[f"{_OVERRIDE}{entry.number:06d}"] = (
             f"{', '.join(entry.overridden)} overruled by {entry.by} on {entry.time}: {entry.reason}"
         )
     if entry.bento is not None and entry.version == entry.aliases.get(CHAMPION):

@@ -28,7 +28,7 @@ from pipelines.lineage import in_words as chain_in_words
 from pipelines.lineage import lineage as trace
 from pipelines.packaging import REQUIREMENTS
 from pipelines.promotion import Project
-from pipelines.promotion_log import CHAMPION, Entry
+from pipelines.promotion_log import CHAMPION, Entry, overrides_in, tags_of
 from pipelines.registry import Registered
 
 SCHEMA = 1
@@ -105,7 +105,7 @@ def release(project: Project, version: Registered, key: Path | None = None) -> M
             metrics,
             f"{version.name} version {version.version}",
             split=read_json(report / SPLIT),
-            overruled=overruled,
+            overruled=[words for e in entries for words in overrides_in(tags_of(e))],
             citation=citation,
         )
         write_text(aside / MODEL_CARD, card)

@@ -31,7 +31,7 @@ def model_card(
     name: str,
     *,
     split: Mapping[str, Any] | None = None,
-    overruled: Sequence[Mapping[str, Any]] = (),
+    overruled: Sequence[str] = (),
     citation: str = "",
 ) -> str:
     """The card as Markdown.
@@ -44,8 +44,8 @@ def model_card(
         What the model is called.
     split : mapping, optional
         The content of split.json: from whom and from how many beats it learnt.
-    overruled : sequence of mapping, optional
-        Each gate that was overruled for it: "checks", "by", "on" and "reason".
+    overruled : sequence of str, optional
+        Of each gate that was overruled for it: which checks, by whom, when and why.
     citation : str, optional
         Of the data.
     """
@@ -107,17 +107,12 @@ def model_card(
     return "\n".join(lines)
 
 
-def _overruled(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _overruled(rows: Sequence[str]) -> list[str]:
     """What the gate said no to, and who put it aside: before all else, and for ever."""
     if not rows:
         return []
     lines = ["## The gate was overruled", ""]
-    for row in rows:
-        checks = ", ".join(f"`{check}`" for check in row["checks"])
-        lines.append(
-            f"- {checks}: overruled by {row['by']} on {row['on']}. Reason: {row['reason']}"
-        )
-    return [*lines, ""]
+    return [*lines, *(f"- {row}" for row in rows), ""]
 
 
 def _learnt(split: Mapping[str, Any] | None) -> list[str]:

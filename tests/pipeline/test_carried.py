@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,12 @@ def test_a_champion_is_carried_whole_with_card_and_checksums(
     champion: Registered, tmp_path: Path
 ) -> None:
     root = tmp_path / "project"
+    overruled = {"override.000002": "accuracy overruled by Ada on Monday: it is better"}
+    against = replace(champion, tags={**champion.tags, **overruled})
+    words = (carried.carry(root, against) / "MODEL_CARD.md").read_text()
+    assert "## The gate was overruled\n\n- accuracy overruled by Ada on Monday" in words
     folder = carried.carry(root, champion)
+    assert "overruled" not in (folder / "MODEL_CARD.md").read_text()
     assert folder == root / "bento" / "carried"
     sums = dict(line.split()[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
     files = {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
