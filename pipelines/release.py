@@ -271,9 +271,9 @@ def _comparison(project: Project, version: Registered, aside: Path) -> tuple[str
         with tempfile.TemporaryDirectory(prefix="ecgbeats-release-") as scratch:
             sides = []
             for which in (number, version.version):
-                place = compare.Place(
-                    project.root, project.dag, project.params, Path(scratch) / str(which)
-                )
+                own = Path(scratch) / str(which)
+                own.mkdir()
+                place = compare.Place(project.root, project.dag, project.params, own)
                 found = registry.version_of(version.name, which)
                 sides.append(compare.of_version(place, found))
             compare.write(aside / "comparison", *sides)

@@ -95,7 +95,8 @@ def inputs(repo: Any, root: Path) -> dict[str, dict[str, Any]]:
     repo = repo or Repo(str(root))
     found = {}
     for stage in repo.index.stages:
-        code, params = [], {}
+        code: list[str] = []
+        params: dict[str, Any] = {}
         for dep in stage.deps:
             if isinstance(dep, ParamsDependency):
                 params |= dep.read_params()
