@@ -23,6 +23,7 @@ from bento.answers import (
 from bento.answers import Recording as About
 from bento.archives import unpacked
 from bento.limits import MAX_BEATS, MAX_FS, MAX_JSON_BYTES, MAX_SECONDS, MAX_VALUES
+from bento.observing import observe_recording
 from bento.problems import Refused
 from bento.uploads import Upload, too_large
 from ecgbeats.answering import Answered, answer_beats, match_beats, rhythm_summary
@@ -151,6 +152,7 @@ def classify(
     beats_from: From = "detected",
     trace: bool = False,
     pictures: Sequence[int] = (),
+    endpoint: str = "classify_record",
 ) -> RecordClassification:
     """Classify every beat of what was read.
 
@@ -168,6 +170,7 @@ def classify(
         if place >= len(samples):
             raise _refused("no_such_beat", f"places from 0 to {len(samples) - 1}", str(place))
     labels = classifier.answers(answered.probabilities)
+    observe_recording(endpoint, classifier, model, answered, labels)
     fs = read.recording.fs
     matched = references = None
     if read.annotations is not None:

@@ -28,6 +28,7 @@ from bento.batching import Batches
 from bento.guards import WORKERS, guards, refuse_upgrades
 from bento.inputs import Explained, Images, Record, Signal
 from bento.metrics import metrics
+from bento.observing import observe_images
 from bento.problems import Refused, log_without_words
 from bento.site import BUNDLE, CARD_OF_MODEL, site
 from bento.tracing import tracing
@@ -95,7 +96,8 @@ class BeatClassifier:
             return await self._alone("images", lambda: self._classified(file))
         loaded, image = self._decode(0, file[0])
         probabilities = await loaded.batches.predict(image)
-        return Classification(model=self._model, results=_beats(loaded, [0], probabilities))
+        results = _beats(loaded, [0], image[None], probabilities)
+        return Classification(model=self._model, results=results)
 
     def _classified(self, file: list[bytes]) -> Classification:
         results: dict[int, Beat] = {}
@@ -106,7 +108,7 @@ class BeatClassifier:
                 images = np.stack([decoded[i][1] for i in places])
                 metrics().batch(loaded.about.name, len(images))
                 probabilities = predict_all(loaded.classifier, images)
-                results |= zip(places, _beats(loaded, places, probabilities), strict=True)
+                results |= zip(places, _beats(loaded, places, images, probabilities), strict=True)
         return Classification(model=self._model, results=[results[i] for i in sorted(results)])
 
     @bentoml.api(input_spec=Signal)
@@ -137,6 +139,7 @@ class BeatClassifier:
                 self._scheme,
                 trace=trace,
                 pictures=pictures or (),
+                endpoint="classify_signal",
             )
 
         return _counted(await self._alone("recording", answer))
@@ -264,9 +267,12 @@ def _load(folder: Path, entry: Mapping[str, Any]) -> _Loaded:
     return _Loaded(classifier, about)
 
 
-def _beats(loaded: _Loaded, places: list[int], probabilities: np.ndarray) -> list[Beat]:
+def _beats(
+    loaded: _Loaded, places: list[int], images: np.ndarray, probabilities: np.ndarray
+) -> list[Beat]:
     classes = loaded.classifier.classes
     answers = loaded.classifier.answers(probabilities)
+    observe_images("classify", loaded.classifier, loaded.about, images, probabilities, answers)
     beats = [
         Beat(
             file=place,

@@ -50,6 +50,7 @@ _SERVED = (
     "inference.py",
     "labels.py",
     "likeness.py",
+    "observation.py",
     "occlusion.py",
     "qrs.py",
     "records.py",
