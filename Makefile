@@ -43,7 +43,7 @@ run: setup ## The whole flow; fails unless the gate passes [RECIPE=...] [MIRROR=
 	@$(RUN) run $(RECIPE)
 
 repro: setup ## The files alone, by DVC without Prefect [RECIPE=...] [MIRROR=...]
-	@$(if $(MIRROR),ECGBEATS_MIRROR="$(or $(realpath $(MIRROR)),$(MIRROR))") PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro verdict@$(RECIPE)
+	@$(if $(MIRROR),ECGBEATS_MIRROR="$(or $(realpath $(MIRROR)),$(MIRROR))") PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro verdict@$(RECIPE) reference@$(RECIPE)
 
 gate: setup ## Fails unless the recipe's model passed [RECIPE=...]
 	@$(RUN) gate $(RECIPE)

@@ -50,6 +50,10 @@ def carry(root: Path, champion: Registered) -> Path:
         with folder_written_aside(target) as aside:
             for source in (model / CARD, model / ONNX, model / GOLDEN, report / METRICS):
                 shutil.copyfile(source, aside / source.name)
+            # For `ecgbeats monitor`; one that was registered before there was any has none.
+            reference = registry.fetch_reference(champion, Path(scratch) / "reference")
+            if reference is not None:
+                shutil.copyfile(reference, aside / reference.name)
             origin = {
                 "name": champion.name,
                 "version": champion.version,

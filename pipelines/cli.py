@@ -16,6 +16,7 @@ from pipelines import (
     compare_cli,
     data_cli,
     deploy_cli,
+    monitor_cli,
     promotion_cli,
     release_cli,
     review_cli,
@@ -41,6 +42,7 @@ main.add_command(library.explain)
 for module in (promotion_cli, compare_cli, data_cli, deploy_cli, release_cli, review_cli):
     for command in module.COMMANDS:
         main.add_command(command)
+main.add_command(monitor_cli.monitor)
 
 
 @main.command()

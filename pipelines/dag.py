@@ -27,6 +27,8 @@ from ecgbeats.files import canonical_json, read_json, sha256_text
 
 # The stage that every recipe ends with.
 LAST = "verdict"
+# Run with it, though it decides nothing: what the service's log is compared with.
+_BESIDE = "reference"
 
 # How a command of ours begins the line that says why it failed.
 _OUR_ERRORS = frozenset(
@@ -74,14 +76,14 @@ class Dag:
         return tuple(sorted(recipe for name, _, recipe in found if name == LAST))
 
     def plan(self, recipe: str) -> tuple[Stage, ...]:
-        """The stages that lead to the verdict on `recipe`, each after those it needs."""
+        """The stages of `recipe`, each after those it needs: to the verdict, and beside it."""
         return tuple(
             Stage(
                 _address(node),
                 tuple(self._relative(out.fs_path) for out in node.outs),
                 str(node.cmd),
             )
-            for node in self._nodes(recipe)
+            for node in self._nodes(recipe, beside=(_BESIDE,))
         )
 
     def out(self, recipe: str, stage: str, name: str | None = None) -> Path:
@@ -110,7 +112,10 @@ class Dag:
         return not self._now().status(targets=[f"{self._root / 'dvc.yaml'}:{stage.address}"])
 
     def lock_entries(self, recipe: str) -> dict[str, Any]:
-        """What dvc.lock records of the stages of `recipe`: inputs, parameters, outputs, hashes."""
+        """What dvc.lock records of the stages that lead to the verdict on `recipe`.
+
+        Inputs, parameters, outputs and their hashes.
+        """
         path = self._root / "dvc.lock"
         recorded = yaml.safe_load(path.read_text("utf-8"))["stages"] if path.is_file() else {}
         needed = [_address(node) for node in self._nodes(recipe)]
@@ -143,7 +148,7 @@ class Dag:
             raise ServiceError(f"DVC: {error}") from error
         return repo
 
-    def _nodes(self, recipe: str) -> list[Any]:
+    def _nodes(self, recipe: str, beside: Sequence[str] = ()) -> list[Any]:
         by_address = {_address(node): node for node in self._graph}
         target = by_address.get(f"{LAST}@{recipe}")
         if target is None:
@@ -151,7 +156,10 @@ class Dag:
                 f"recipe: expected one of {', '.join(self.recipes())}; got {recipe!r}"
             )
         # DVC's edges point from a stage to what it depends on.
-        needed = self._graph.subgraph({target, *nx.descendants(self._graph, target)})
+        also = (f"{name}@{recipe}" for name in beside)
+        targets = [target, *(by_address[each] for each in also if each in by_address)]
+        found = {node for each in targets for node in (each, *nx.descendants(self._graph, each))}
+        needed = self._graph.subgraph(found)
         order = nx.lexicographical_topological_sort(needed.reverse(copy=True), key=_address)
         # Data that were put under DVC as they are have a node and nothing to run.
         return [node for node in order if not node.is_data_source]

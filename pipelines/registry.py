@@ -40,6 +40,8 @@ APPROVED, REJECTED = "approved", "rejected"
 # Folders of the run's artifacts: the model as the train stage made it with its golden batch;
 # what was measured and judged; below the third, verdicts of later runs.
 CLASSIFIER, REPORT, _GATE = "classifier", "report", "gate"
+# And what its log is compared with, which decides nothing of the version.
+MONITORING, REFERENCE = "monitoring", "reference.json"
 _CONTENT = "ecgbeats.content"
 TEST_SIDE = "test_side"
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))")
@@ -254,6 +256,19 @@ def fetch_kept(registered: Registered, under: str, folder: Path) -> Path:
     import mlflow
 
     uri = f"runs:/{registered.run_id}/{under}"
+    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+
+
+@answered()
+def fetch_reference(registered: Registered, folder: Path) -> Path | None:
+    """Bring what a version learnt on, as monitoring takes it; None where it has none."""
+    import mlflow
+
+    name = f"{MONITORING}/{REFERENCE}"
+    kept = client_of_mlflow().list_artifacts(registered.run_id, MONITORING)
+    if name not in {file.path for file in kept}:
+        return None
+    uri = f"runs:/{registered.run_id}/{name}"
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 

@@ -215,6 +215,8 @@ def _register(root: Path, dag: Dag, params: Params, run: Run) -> None:
                 test_side=hash_of_test_side(read_split(split_folder(dag, run.recipe))),
             )
         )
+        # Also with a version that was registered before there was one.
+        registry.keep(run.registered, dag.out(run.recipe, "reference"), registry.MONITORING)
         run.champion = registry.champion(run.recipe)
     made = run.registered
     get_run_logger().info(

@@ -310,6 +310,41 @@ def verdict(
     write_verdict(out, joined(judge({**measured, **onnx}, protocol.gate), rows), measured)
 
 
+@stage.command()
+@click.argument("recipe")
+@folder("--raw", "Dataset folder.")
+@folder("--images", "Image folder.")
+@folder("--split", "Split folder.")
+@folder("--model", "Model folder.")
+@folder("--predictions", "Folder of the evaluation's predictions.")
+@folder("--out", "Folder for reference.json.")
+@in_words
+def reference(
+    recipe: str, raw: Path, images: Path, split: Path, model: Path, predictions: Path, out: Path
+) -> None:
+    """Describe what the model of RECIPE learnt on and how it answers, for `ecgbeats monitor`."""
+    import pandas as pd
+
+    from ecgbeats.datasets import read_description
+    from ecgbeats.files import canonical_json, folder_written_aside, read_json, write_text
+    from ecgbeats.imaging.store import BeatImages
+    from ecgbeats.monitoring.reference import REFERENCE, make_reference
+    from ecgbeats.split import read_split
+
+    made = make_reference(
+        recipe,
+        raw,
+        read_description(raw),
+        BeatImages.open(images),
+        read_split(split),
+        read_json(model / "model.json"),
+        pd.read_parquet(predictions / "predictions.parquet"),
+    )
+    with folder_written_aside(out) as aside:
+        # Thousands of numbers, which indented would be a line each.
+        write_text(aside / REFERENCE, canonical_json(made) + "\n")
+
+
 @click.command("export-images")
 @folder("--images", "Image folder of a recipe, e.g. data/images/mitdb-aami5.")
 @folder("--out", "New folder for the PNGs.")

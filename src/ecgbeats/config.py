@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ecgbeats.errors import ConfigError
 from ecgbeats.imaging.spec import ImageSpec
 from ecgbeats.labels import LabelScheme
+from ecgbeats.monitoring.settings import MonitorParams
 
 Value = TypeVar("Value")
 
@@ -433,6 +434,7 @@ class Recipe(Section):
     evaluate: EvaluateParams
     crossval: CrossvalParams = CrossvalParams()
     tune: TuneParams | None = None
+    monitor: MonitorParams = MonitorParams()
 
     @model_validator(mode="after")
     def _space_is_possible(self) -> Recipe:

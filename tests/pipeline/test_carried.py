@@ -45,6 +45,12 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registered:
 
     monkeypatch.setattr(registry, "fetch_model", lambda _, to: fetch(tmp_path / "kept", to))
     monkeypatch.setattr(registry, "fetch_report", lambda _, to: fetch(tmp_path / "report", to))
+    write_json(tmp_path / "kept-beside" / "reference.json", {"schema": 1})
+    monkeypatch.setattr(
+        registry,
+        "fetch_reference",
+        lambda _, to: fetch(tmp_path / "kept-beside", to) / "reference.json",
+    )
     write_json(tmp_path / "project" / "params.yaml", tiny_params())
     return Registered("ecgbeats-tiny", 3, "champion", True, False, "r", TAGS)
 
@@ -63,7 +69,8 @@ def test_a_champion_is_carried_whole_with_card_and_checksums(
     sums = dict(line.split()[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
     files = {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
     assert {*sums} == files == {
-        "model.json", "model.onnx", "golden.npz", "metrics.json", "origin.json", "MODEL_CARD.md"
+        "model.json", "model.onnx", "golden.npz", "metrics.json", "origin.json", "MODEL_CARD.md",
+        "reference.json",
     }  # fmt: skip
     assert all(sha256_file(folder / name) == found for name, found in sums.items())
     assert read_json(folder / "origin.json")["version"] == 3

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning"),
 ]
 
-STAGES = ("fetch", "validate", "render", "split", "train", "evaluate", "verdict")
+STAGES = ("fetch", "validate", "render", "split", "train", "evaluate", "reference", "verdict")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_a_plan_holds_the_stages_of_one_recipe_in_order(dag: Dag) -> None:
     plan = dag.plan("tiny")
     assert [stage.name for stage in plan] == list(STAGES)
     owners = [stage.address.partition("@")[2] for stage in plan]
-    assert owners == ["small"] + ["tiny"] * 6
+    assert owners == ["small"] + ["tiny"] * 7
     # Whatever a stage reads of another's outputs has been made before.
     graph = yaml.safe_load((HERE / "dvc.yaml").read_text())["stages"]
     made: set[str] = set()

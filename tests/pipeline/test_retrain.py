@@ -36,7 +36,7 @@ from tests.support.projects import RECIPE, Project, tiny_params
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
 
 MODEL = f"ecgbeats-{RECIPE}"
-STAGES = ("fetch", "validate", "render", "split", "train", "evaluate", "verdict")
+STAGES = ("fetch", "validate", "render", "split", "train", "evaluate", "reference", "verdict")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ def beside(
     write_text(hospital.root / "reports" / RECIPE / "gate" / "verdict.md", "passed yesterday")
     mirror = write_damaged(tmp_path_factory.mktemp("mirror") / "hospital")
     with ThreadPoolExecutor(1) as pool:
-        repro = pool.submit(clone.call, "dvc", "repro", f"verdict@{RECIPE}")
+        repro = pool.submit(
+            clone.call, "dvc", "repro", *(f"{last}@{RECIPE}" for last in STAGES[-2:])
+        )
         damaged = pool.submit(hospital.call, "ecgbeats", "run", RECIPE, "--mirror", str(mirror))
         yield {"repro": Beside(clone, repro), "damaged": Beside(hospital, damaged)}
 
@@ -371,7 +373,7 @@ def test_a_training_parameter_reruns_from_training_on(second: Ran, changed: Ran)
     differing = {
         address for address in second.lock if changed.lock[address] != second.lock[address]
     }
-    assert differing == {f"{stage}@{RECIPE}" for stage in ("train", "evaluate", "verdict")}
+    assert differing == {f"{stage}@{RECIPE}" for stage in STAGES[-4:]}
 
 
 def test_the_new_version_is_challenger(first: Ran, changed: Ran) -> None:

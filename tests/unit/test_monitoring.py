@@ -1,0 +1,266 @@
+"""From lines of a log to "retrain": what drifts, what does not, and what cannot be told."""
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ecgbeats import observation
+from ecgbeats.errors import ContractError, DataError
+from ecgbeats.files import write_json
+from ecgbeats.monitoring import distances
+from ecgbeats.monitoring.drift import Compared, asked, by_beats, by_hours, compare
+from ecgbeats.monitoring.log import Request, read_logs
+from ecgbeats.monitoring.reference import QUANTILES, Reference, read_reference
+from ecgbeats.monitoring.run import monitor
+from ecgbeats.monitoring.settings import MonitorParams
+
+pytestmark = pytest.mark.unit
+
+WEIGHTS = "ab" * 32
+PARAMS = MonitorParams(window_beats=8 * 32, resamples=2000)
+BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
+Change = Callable[[dict[str, Any]], None]
+
+
+def patient(seed: int, beats: int) -> dict[str, np.ndarray]:
+    """Beats of somebody: how tall they are, and how fast they come, is a matter of the person."""
+    rng = np.random.default_rng([5, seed])
+    height, interval = np.exp(rng.normal(0, 0.35)), rng.normal(0.8, 0.1)
+    found = {name: 0.3 + 0.03 * rng.normal() + 0.02 * rng.normal(size=beats)
+             for name in observation.OF_IMAGE}  # fmt: skip
+    found["amplitude_mv"] = height * np.exp(rng.normal(0, 0.15, beats))
+    found["noise_mv"] = 0.01 * np.exp(rng.normal(0, 0.4) + rng.normal(0, 0.2, beats))
+    found["rr_s"] = interval + 0.04 * rng.normal(size=beats)
+    found["confidence"] = 1 - rng.uniform(0.1, 0.5) * rng.beta(1, 8, beats)
+    return found
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    at = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    people = [patient(seed, 64) for seed in range(24)]
+    quantiles = {
+        name: [np.quantile(person[name], at).round(4).tolist() for person in people]
+        for name in people[0]
+    }
+    confidence = quantiles.pop("confidence")
+    path = tmp_path_factory.mktemp("reference") / "reference.json"
+    write_json(
+        path,
+        {
+            "schema": 1,
+            "features": observation.FEATURES_VERSION,
+            "recipe": "tiny",
+            "dataset": {"name": "hospital", "version": "1"},
+            "synthetic": True,
+            "model": {"weights_sha256": WEIGHTS, "spec_id": "s", "classes": ["N", "V"]},
+            "inputs": {
+                "patients": 24, "beats": 24 * 64, "quantiles": quantiles,
+                "leads": {"II": 24}, "rates": {"360": 24},
+            },
+            "answers": {
+                "patients": 24, "beats": 24 * 64, "confidence": confidence,
+                "shares": [[0.9 + 0.003 * k, 0.1 - 0.003 * k] for k in range(24)],
+                "uncertain": [0.0] * 24,
+            },
+        },
+    )  # fmt: skip
+    return read_reference(path)
+
+
+def line(number: int, *, beats: int = 32, weights: str = WEIGHTS) -> dict[str, Any]:
+    """The line of a request of somebody whom the reference does not know."""
+    person = patient(1000 + number, beats)
+    return {
+        "time": (BEGIN + timedelta(minutes=10 * number)).isoformat(),
+        "event": "classified",
+        "request_id": None,
+        "features": observation.FEATURES_VERSION,
+        "endpoint": "classify_record",
+        "model": {"name": "ecgbeats-tiny", "version": "1", "weights": weights},
+        "beats": 30 * beats,
+        "answers": {"N": 30 * beats},
+        "sample": {
+            "class": ["V" if k % 16 == 0 else "N" for k in range(beats)],
+            "uncertain": [0] * beats,
+            **{name: values.round(4).tolist() for name, values in person.items()},
+        },
+        "recording": {"fs": 360.0, "lead": "II", "rate_bpm": 75},
+    }
+
+
+def taller(factor: float) -> Change:
+    def change(value: dict[str, Any]) -> None:
+        sample = value["sample"]
+        for name in ("amplitude_mv", "noise_mv"):
+            sample[name] = [factor * each for each in sample[name]]
+
+    return change
+
+
+def nothing(_: dict[str, Any]) -> None:
+    pass
+
+
+def lines(changes: list[Change]) -> list[dict[str, Any]]:
+    """Windows of eight patients each, changed as told."""
+    made = []
+    for window, change in enumerate(changes):
+        for k in range(8):
+            value = line(8 * window + k)
+            change(value)
+            made.append(value)
+    return made
+
+
+def written(path: Path, values: list[Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(value)}\n" for value in values))
+    return path
+
+
+def judged(tmp_path: Path, reference: Reference, changes: list[Change]) -> list[Compared]:
+    log = read_logs([written(tmp_path / "log", lines(changes))])
+    (requests,) = log.requests.values()
+    return compare(by_beats(requests, PARAMS.window_beats), reference, PARAMS)
+
+
+def test_a_changed_gain_asks_for_retraining_at_its_second_window_and_not_before(
+    tmp_path: Path, reference: Reference
+) -> None:
+    found = judged(tmp_path, reference, [nothing, nothing, *[taller(3)] * 3])
+    assert [each.state for each in found] == ["steady"] * 2 + ["drifted"] * 3
+    assert [asked(found[:k], PARAMS) for k in range(1, 6)] == [False, False, False, True, True]
+    over = {d.feature for d in found[2].distances if d.of_threshold > 1}
+    assert over == {"amplitude_mv", "noise_mv"}
+    # Of beats as many as these, were they independent, none would be this far away by chance.
+    steady = next(
+        d for d in found[0].distances if (d.feature, d.statistic) == ("amplitude_mv", "ks")
+    )
+    assert steady.value > 1.63 / np.sqrt(8 * 32) and steady.of_threshold < 1
+
+
+@pytest.mark.parametrize("kind", ["uncertain", "classes", "empty"])
+def test_each_kind_of_drift_is_seen(kind: str, tmp_path: Path, reference: Reference) -> None:
+    def change(value: dict[str, Any]) -> None:
+        sample = value["sample"]
+        if kind == "uncertain":
+            sample["uncertain"] = [k % 3 == 0 for k in range(32)]
+        elif kind == "classes":
+            sample["class"] = ["V"] * 16 + ["N"] * 16
+        else:
+            sample["image_contrast"] = [
+                0.0 if k % 2 else v for k, v in enumerate(sample["image_contrast"])
+            ]
+
+    (found,) = judged(tmp_path, reference, [change])
+    over = {d.feature for d in found.distances if d.of_threshold > 1}
+    name = {"uncertain": "uncertain", "classes": "class_mix", "empty": "image_contrast"}[kind]
+    assert over == {name}
+
+
+def test_new_patients_are_no_drift(tmp_path: Path, reference: Reference) -> None:
+    found = judged(tmp_path, reference, [nothing] * 12)
+    # Two in a hundred windows may; two of twelve would in two of a hundred cases.
+    assert sum(each.state == "drifted" for each in found) <= 1
+
+
+def test_one_drifted_window_is_no_persistent_drift(tmp_path: Path, reference: Reference) -> None:
+    found = judged(tmp_path, reference, [taller(3), *[nothing] * 4, taller(3)])
+    assert [each.state for each in found].count("drifted") == 2
+    # The first is not among the last five.
+    assert not asked(found, PARAMS)
+
+
+def test_little_is_not_judged(tmp_path: Path, reference: Reference) -> None:
+    values = lines([taller(3)])
+    log = read_logs([written(tmp_path / "log", values)])
+    (requests,) = log.requests.values()
+    few = [*by_beats(requests[:2], 20), *by_beats(requests[:1], 500)]
+    assert [each.state for each in compare(few, reference, PARAMS)] == [
+        "too little", "too little", "still filling",
+    ]  # fmt: skip
+    # Three hundred single images in a row are those of a few patients at most.
+    singles = [line(0, beats=1) for _ in range(256)]
+    log = read_logs([written(tmp_path / "singles", singles)])
+    (window,) = by_beats(next(iter(log.requests.values())), 256)
+    assert window.patients(PARAMS) == 256 // PARAMS.beats_per_patient
+
+
+def test_windows_by_time_stay_where_they_are_when_the_log_grows() -> None:
+    def request(minute: float) -> Request:
+        return Request(BEGIN + timedelta(minutes=minute), "e", 1, ("N",), np.zeros(1, bool), {}, {})
+
+    first = by_hours([request(m) for m in (0, 50, 70)], 1)
+    more = by_hours([request(m) for m in (0, 50, 70, 200)], 1)
+    assert [len(w.requests) for w in first] == [2, 1] and [w.whole for w in first] == [True, False]
+    assert [len(w.requests) for w in more] == [2, 1, 1]
+    assert [w.begin for w in more][:2] == [w.begin for w in first]
+
+
+def test_what_is_no_request_of_the_model_is_counted_and_named(
+    tmp_path: Path, reference: Reference
+) -> None:
+    broken = line(0)
+    broken["sample"]["confidence"] = [0.5]
+    other = line(1, weights="cd" * 32)
+    values: list[Any] = [*lines([taller(3)] * 2), {"event": "refused"}, broken, other, 7]
+    values.append({**line(2), "features": 0})
+    path = written(tmp_path / "log", values)
+    path.write_bytes(path.read_bytes() + b'{"event": "classified", "ti\n\xff\xfe\n')
+    (tmp_path / "log.gz").write_bytes(gzip.compress(path.read_bytes()))
+    done = monitor("tiny", [tmp_path / "log.gz"], reference, PARAMS, tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "drift.json").read_text())
+    assert done.retrain and said["retrain"] and said["drifted"] == [1, 2]
+    assert said["log"]["other_events"] == {"refused": 1}
+    assert list(said["log"]["of_others"].values()) == [1]
+    assert list(said["log"]["of_this_model"].values()) == [16]
+    assert said["log"]["ignored"] == {
+        "classified, but its rows are not of one length": {"lines": 1, "first": "log.gz, line 18"},
+        "no JSON object": {"lines": 3, "first": "log.gz, line 20"},
+        "features of another version than 1": {"lines": 1, "first": "log.gz, line 21"},
+    }
+    failed = {e["name"] for e in said["expectations"] if not e["success"]}
+    assert failed == {f"{name}_is_as_in_the_reference" for name in ("amplitude_mv", "noise_mv")}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "retraining is asked for" in page and "SAMPLE DATA" in page
+    # It needs nothing else.
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+
+
+def test_a_log_of_other_models_alone_is_refused_by_name(
+    tmp_path: Path, reference: Reference
+) -> None:
+    path = written(tmp_path / "log", [line(0, weights="cd" * 32)])
+    with pytest.raises(DataError, match=r"weights abab.*1 of ecgbeats-tiny 1 \(weights cdcd"):
+        monitor("tiny", [path], reference, PARAMS, tmp_path / "out")
+
+
+def test_a_file_that_is_no_reference_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"schema": 1, "features": 99})
+    with pytest.raises(ContractError, match="features of version 1, got 99"):
+        read_reference(tmp_path / "a.json")
+    write_json(tmp_path / "b.json", [1])
+    with pytest.raises(DataError, match="expected a reference"):
+        read_reference(tmp_path / "b.json")
+
+
+def test_distances_are_those_of_scipy() -> None:
+    from scipy.stats import ks_2samp, wasserstein_distance
+
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=150), rng.normal(0.4, 1.3, 90)
+    grid = distances.grid_of(one[None], [other])
+    first, second = (distances.cumulative(each, grid) for each in (one, other))
+    assert distances.ks(first, second) == pytest.approx(ks_2samp(one, other).statistic)
+    assert distances.wasserstein(first, second, grid, 1.0) == pytest.approx(
+        wasserstein_distance(one, other)
+    )
+    # Half of the reference's beats moved from one bin of ten to another.
+    p, q = np.full(10, 0.1), np.array([0.05, 0.15, *[0.1] * 8])
+    assert distances.psi(p, q) == pytest.approx(0.05 * np.log(2) + 0.05 * np.log(1.5))
