@@ -20,6 +20,7 @@ from pipelines import (
     promotion_cli,
     release_cli,
     review_cli,
+    serving_cli,
 )
 from pipelines.environment import enter, project_root
 
@@ -39,10 +40,11 @@ def main() -> None:
 main.add_command(library.stage)
 main.add_command(library.export_images)
 main.add_command(library.explain)
-for module in (promotion_cli, compare_cli, data_cli, deploy_cli, release_cli, review_cli):
+for module in (promotion_cli, compare_cli, data_cli, release_cli, review_cli, serving_cli):
     for command in module.COMMANDS:
         main.add_command(command)
 main.add_command(monitor_cli.monitor)
+main.add_command(deploy_cli.deploy)
 
 
 @main.command()

@@ -1,91 +1,71 @@
-"""`ecgbeats container` and `ecgbeats switch`: bentos where they are run."""
+"""`ecgbeats deploy`: the deployments of prefect.yaml, brought to the Prefect server."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import os
+import sys
+from typing import Any
 
 import click
 
 from ecgbeats.cli import in_words
+from pipelines.environment import enter
+
+POOL = "ecgbeats"
 
 
 @click.command()
-@click.option("--champion", help="Address of the bento that answers.")
-@click.option("--challenger", help="Address of the one that is tried.")
-@click.option(
-    "--share",
-    type=click.FloatRange(0, 1),
-    help="Of the clients, those whom the challenger answers; with --shadow, copies go of.",
-)
-@click.option("--shadow/--no-shadow", default=None, help="Copies alone; nobody sees its answers.")
-@click.option(
-    "--control",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="YAML file with champion, challenger, share, shadow: read again every second.",
-)
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--admin-host", default="127.0.0.1", show_default=True)
-@click.option(
-    "--admin-port",
-    default=3100,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="For /metrics, /status and /livez of the switch itself.",
-)
 @in_words
-def switch(
-    champion: str | None,
-    challenger: str | None,
-    share: float | None,
-    shadow: bool | None,
-    control: Path | None,
-    host: str,
-    port: int,
-    admin_host: str,
-    admin_port: int,
-) -> None:
-    """Put two running bentos behind one address: canary, shadow, upgrade.
+def deploy() -> None:
+    """Bring prefect.yaml to the Prefect server that PREFECT_API_URL names.
 
-    By --control, whose changes take effect within a second; or by the other options, for good.
-    Prints a line of JSON for each change and each disagreement.
+    As `prefect deploy --all`, and makes the work pool if it is not there.
     """
-    from ecgbeats.errors import ConfigError
-    from pipelines.switch import Switch
-    from pipelines.switch_plan import make_plan, read_plan
-    from pipelines.switch_server import serve
-
-    given = {"champion": champion, "challenger": challenger, "share": share, "shadow": shadow}
-    values = {name: value for name, value in given.items() if value is not None}
-    if (control is None) == (not values):
-        raise ConfigError("switch: expected either --control, or --champion and what goes with it")
-    plan = read_plan(control) if control is not None else make_plan(values, "switch")
-    serve(Switch(plan, control=control), (host, port), (admin_host, admin_port))
-
-
-@click.command()
-@click.argument("recipe", required=False)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the context; what it held is replaced.",
-)
-@in_words
-def container(recipe: str | None, out: Path) -> None:
-    """Write the context of an image of RECIPE's champion: `docker build` on it makes the image.
-
-    Without RECIPE of the newest champion; where none is here, of the carried model.
-    """
-    from pipelines import carried, standing
-    from pipelines.container import write_context
-    from pipelines.environment import enter
-
-    out = out.absolute()
     root = enter()
-    bento = standing.bento_of(recipe) if recipe else standing.newest_bento(root)
-    bento = bento or carried.build(root)
-    click.echo(f"docker build --tag {bento} {write_context(root, bento, out)}")
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    from ecgbeats.errors import ServiceError
+
+    async def make_pool() -> None:
+        async with get_client() as client:
+            try:
+                await client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+            except ObjectAlreadyExists:
+                return
+
+    asyncio.run(make_pool())
+    # Where prefect.yaml has workers find the project.
+    os.environ["ECGBEATS_PROJECT"] = str(root)
+    said = _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(root / "prefect.yaml"))
+    if said:
+        raise ServiceError(f"prefect deploy: ended with {said}; its own words are above")
 
 
-COMMANDS = (switch, container)
+def _prefect(*words: str) -> int:
+    """Prefect's own command line, in this process; its exit status.
+
+    Prefect 3.8.8 asks its server for a pool's workers with nulls for `limit` and `offset`, and
+    under FastAPI 0.153 the server refuses a null where a number has a default. So they are given.
+    """
+    from prefect.cli import app
+    from prefect.client.orchestration import PrefectClient
+
+    asked, given = PrefectClient.read_workers_for_work_pool, sys.argv
+
+    async def with_numbers(self: Any, name: str, worker_filter: Any = None, **_: Any) -> Any:
+        return await asked(self, name, worker_filter, offset=0, limit=100)
+
+    PrefectClient.read_workers_for_work_pool = with_numbers  # type: ignore[method-assign,assignment]
+    sys.argv = ["prefect", *words]
+    try:
+        app()
+    except SystemExit as ended:
+        code = ended.code
+        return code if isinstance(code, int) else int(code is not None)
+    finally:
+        sys.argv = given
+        PrefectClient.read_workers_for_work_pool = asked  # type: ignore[method-assign]
+    return 0

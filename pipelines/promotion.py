@@ -116,6 +116,7 @@ def promote(
     version: int | None = None,
     by: str | None = None,
     reason: str | None = None,
+    overrule: bool = True,
     tell: Tell = silent,
 ) -> Moved:
     """Make a version champion, if the gate passes now, or is overruled by name and with reason.
@@ -126,6 +127,8 @@ def promote(
         The challenger by default.
     by, reason : str, optional
         Both are needed where the gate fails.
+    overrule : bool
+        Whether they then overrule it; else they are who approved, and why, no more.
 
     Raises
     ------
@@ -150,7 +153,7 @@ def promote(
         verdict, metrics = whole_verdict(project.dag, project.params, recipe, candidate, rival)
         report = report_folder(project.dag, recipe, "promotion")
         write_verdict(report, verdict, metrics)
-        overruled = _overruled(verdict, by, reason)
+        overruled = _overruled(verdict, by if overrule else None, reason)
         bento = _built(bentos, chosen, candidate.model, tell)
         facts = facts_of(chosen.tags, metrics) | _kept(
             chosen, verdict, metrics, Path(scratch), tell

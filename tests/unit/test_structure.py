@@ -44,7 +44,13 @@ def test_service_and_pipelines_do_not_know_each_other() -> None:
     [
         ("dvc", {"pipelines/dag.py", "pipelines/revisions.py"}),
         ("mlflow", {f"pipelines/{door}.py" for door in ("tracking", "registry", "ledger")}),
-        ("prefect", {f"pipelines/{flow}.py" for flow in ("retrain", "crossval", "tune")}),
+        (
+            "prefect",
+            {
+                f"pipelines/{flow}.py"
+                for flow in ("retrain", "crossval", "tune", "deployments", "deploy_cli")
+            },
+        ),
         ("great_expectations", {"src/ecgbeats/validation/engine.py"}),
         # The second runs networks whose images today's renderer draws otherwise.
         ("onnxruntime", {"src/ecgbeats/inference.py", "pipelines/offline.py"}),
