@@ -29,7 +29,7 @@ WORKERS = {
     # a file in HOME.
     "ORT_DISABLE_TELEMETRY": "1",
     "BENTOML_DO_NOT_TRACK": "True",
-    # Memory of large uploads goes back: 5,000 hostile requests leave 327 MB, and not 442.
+    # Memory of large uploads goes back: 5,000 hostile requests leave 327 to 385 MB, else 442.
     "MALLOC_ARENA_MAX": "2",
 }
 
