@@ -158,7 +158,7 @@ def of_version(place: Place, version: Registered) -> Side:
             f"({str(candidate.test_side)[:12]}) than the one that is here ({now[:12]})"
         )
     side = TestSide(
-        raw=place.dag.out(recipe, "fetch"),
+        raw=place.dag.data(recipe),
         images=BeatImages.open(place.dag.out(recipe, "render")),
         split=split,
         scheme=place.params.scheme_of(recipe),

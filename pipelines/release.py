@@ -189,7 +189,7 @@ def _data(project: Project, version: Registered, metrics: Mapping[str, Any], asi
     said = dict(metrics["dataset"])
     citation, source = "", ""
     try:
-        found = read_description(project.dag.out(version.tags["recipe"], "fetch"))
+        found = read_description(project.dag.data(version.tags["recipe"]))
     except EcgbeatsError:
         found = None
     if found is not None and (found.name, found.version) == (said["name"], said["version"]):

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ecgbeats.comparison import Answers
 from ecgbeats.comparison_page import Drawn
 from ecgbeats.config import Params
+from ecgbeats.datasets import Manifest, RecordEntry, write_manifest
 from ecgbeats.errors import ConfigError, ContractError, DataError, GateFailed
 from ecgbeats.evaluation import evaluate
 from ecgbeats.files import read_json, sha256_file, sha256_tree, write_json, write_text
@@ -187,6 +188,23 @@ def test_a_release_holds_all_that_is_known_and_its_sbom_is_valid_cyclonedx(
     before = sha256_tree(made.folder)
     assert sha256_tree(release.release(project, version, keys[0]).folder) == before
     assert release.renew(project, version) is None
+
+
+def test_a_release_cites_the_data_that_the_model_learnt_from_additions_included(
+    version: Registered, project: Project
+) -> None:
+    said = {"name": "sample", "version": "1+ward:2"}
+    manifest = Manifest(
+        **said, source="union", licence="ODC-By", citation="Ward et al.", synthetic=False,
+        annotator="atr", records=(RecordEntry(record="ward__a", patient="ward/a"),),
+    )  # fmt: skip
+    project.dag.data("tiny").mkdir(parents=True)
+    write_manifest(project.dag.data("tiny"), manifest)
+    metrics = {"dataset": {**said, "licence": "ODC-By"}, "synthetic": False}
+    aside = project.root / "aside"
+    aside.mkdir()
+    assert release._data(project, version, metrics, aside) == "Ward et al."
+    assert read_json(aside / "data" / "data.json")["source"] == "union"
 
 
 def test_an_overruled_gate_shows_first(version: Registered, project: Project) -> None:

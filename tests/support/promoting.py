@@ -123,6 +123,9 @@ class Reports:
     def out(self, recipe: str, stage: str, name: str = "") -> Path:
         return self.root / "reports" / recipe / name
 
+    def data(self, recipe: str) -> Path:
+        return self.root / "data" / recipe
+
 
 @dataclass(frozen=True)
 class Registry:
