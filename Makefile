@@ -22,6 +22,10 @@ export BENTOML_DO_NOT_TRACK := True
 export ORT_DISABLE_TELEMETRY := 1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
+# Names of branches and tags are other people's words: the shell reads them as variables, so that
+# nothing in them is run.
+export BASE TAG
+
 .PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark \
 	job-summary clean uv audit upgrade tell-broken fuzz benchmark-serving changed review remote pull \
 	dist publish
@@ -101,10 +105,10 @@ job-summary: ## The verdict as Markdown, to GitHub's job summary or to the scree
 	@f=reports/$(RECIPE)/verdict.md; g=reports/$(RECIPE)/gate/verdict.md; [ ! -f $$g ] || [ $$f -nt $$g ] || f=$$g; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
 
 changed: setup ## Recipes that are not as at a commit or branch [BASE=origin/main]
-	@$(RUN) changed --base $(BASE)
+	@$(RUN) changed --base "$$BASE"
 
 review: setup ## Those reproduced, compared with BASE and judged; to GitHub's job summary, or the screen [BASE=...]
-	@$(RUN) review --base $(BASE) $(if $(GITHUB_STEP_SUMMARY),--summary "$(GITHUB_STEP_SUMMARY)")
+	@$(RUN) review --base "$$BASE" $(if $(GITHUB_STEP_SUMMARY),--summary "$(GITHUB_STEP_SUMMARY)")
 
 remote: setup ## DVC's remote by DVC_REMOTE_URL and DVC_REMOTE_ENDPOINT, for this checkout alone; none without them
 	@if [ -z "$$DVC_REMOTE_URL" ]; then echo "DVC_REMOTE_URL is not set: no remote"; exit 0; fi; \
@@ -122,8 +126,8 @@ dist: setup ## The champion's bento, tried out, and its release folder as files 
 	@$(RUN) release export $(RECIPE) --out dist
 
 publish: ## dist/ as a release on GitHub [TAG=...]
-	@[ -n "$(TAG)" ] || { echo "publish: expected TAG=..."; exit 2; }
-	gh release create "$(TAG)" dist/* --title "$(TAG)" --generate-notes --verify-tag
+	@[ -n "$$TAG" ] || { echo "publish: expected TAG=..."; exit 2; }
+	gh release create "$$TAG" dist/* --title "$$TAG" --generate-notes --verify-tag
 
 clean: ## Remove what runs made (not the environment, not data that were added)
 	git clean -fdXq -e '!/data/added/*' -e '!/reports/data/*' data reports
