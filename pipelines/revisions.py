@@ -8,7 +8,8 @@ from typing import Any
 
 from ecgbeats.errors import ConfigError, DataError
 
-# Folders of what stages make; all else that they depend on is code, which git keeps.
+# Folders of what stages make, and of data that were added; all else that they depend on is code,
+# which git keeps.
 MADE = ("data", "reports")
 
 
@@ -82,7 +83,10 @@ class Revision:
 
 
 def inputs(repo: Any, root: Path) -> dict[str, dict[str, Any]]:
-    """By stage, what decides it beside data: its command, parameters and files of code.
+    """By stage, what decides it beside what other stages make: command, parameters and files.
+
+    Files are those of code and, of data that were put under DVC as they are, the .dvc file: git
+    keeps that, and it holds their hash.
 
     Parameters
     ----------
@@ -93,6 +97,8 @@ def inputs(repo: Any, root: Path) -> dict[str, dict[str, Any]]:
     from dvc.repo import Repo
 
     repo = repo or Repo(str(root))
+    sources = [stage for stage in repo.index.stages if stage.is_data_source]
+    pointer_of = {out.fs_path: Path(each.path_in_repo) for each in sources for out in each.outs}
     found = {}
     for stage in repo.index.stages:
         code: list[str] = []
@@ -102,6 +108,8 @@ def inputs(repo: Any, root: Path) -> dict[str, dict[str, Any]]:
                 params |= dep.read_params()
             elif Path(dep.def_path).parts[0] not in MADE:
                 code.append(Path(dep.def_path).as_posix())
+            elif dep.fs_path in pointer_of:
+                code.append(pointer_of[dep.fs_path].as_posix())
         # That of a stage in dvc.yaml depends, as DVC gives it, on the working directory.
         name = str(getattr(stage, "name", None) or stage.addressing)
         found[name] = {"cmd": str(stage.cmd), "params": params, "code": sorted(code)}

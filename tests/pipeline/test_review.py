@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ecgbeats.errors import ConfigError, DataError
 from pipelines import compare
@@ -50,6 +51,38 @@ def test_a_recipe_is_changed_by_its_own_parameters_code_and_records(project: Pro
     # Code that both have, in a file that git does not know yet.
     (project.root / "src" / "ecgbeats" / "imaging" / "more.py").write_text("x = 1\n")
     assert changed(project) == ["other", RECIPE]
+
+
+def with_ward(project: Project) -> None:
+    """A commit in which RECIPE is trained with an addition, that is not on this machine."""
+    params = project.params
+    params["unions"] = {"small-with-ward": {"base": "small", "added": "ward"}}
+    params["recipes"]["other"] = copy.deepcopy(params["recipes"][RECIPE])
+    params["recipes"][RECIPE]["dataset"] = "small-with-ward"
+    project.write_params(params)
+    write_ward(project, "1" * 32)
+    project.commit("an addition")
+
+
+def write_ward(project: Project, md5: str) -> None:
+    pointer = {"outs": [{"md5": f"{md5}.dir", "hash": "md5", "path": "ward"}]}
+    path = project.root / "data" / "added" / "ward.dvc"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(pointer))
+
+
+def test_a_recipe_is_changed_by_another_version_of_what_was_added_to_its_data(
+    project: Project,
+) -> None:
+    with_ward(project)
+    dag = Dag(project.root)
+    assert changed_recipes(project.root, dag, "HEAD") == []
+    # What it learns from is the union, not what the union goes back to.
+    assert dag.data(RECIPE) == project.root / "data/raw/small-with-ward"
+    write_ward(project, "2" * 32)
+    assert changed_recipes(project.root, dag, "HEAD") == [RECIPE]
+    project.commit("its second version")
+    assert changed_recipes(project.root, dag, "HEAD~1") == [RECIPE]
 
 
 def test_files_of_another_commit_come_from_git_and_from_the_cache(
