@@ -24,6 +24,8 @@ from pipelines.revisions import Revision, inputs
 
 Tell = Callable[[str], None]
 _LOCK = "dvc.lock"
+# The stages that no other needs.
+_ENDS = ("verdict", "reference")
 
 
 @dataclass
@@ -99,7 +101,8 @@ def review(
     if not done.changed:
         parts.append("No recipe is changed: stages, parameters and code are as they were.")
     for recipe in done.changed:
-        generated = isinstance(params.datasets[params.recipe(recipe).dataset], SampleSource)
+        base_data, additions = params.parts_of(params.recipe(recipe).dataset)
+        generated = isinstance(params.datasets[base_data], SampleSource) and not additions
         if not remote and not generated:
             done.skipped.append(recipe)
             words = (
@@ -191,8 +194,9 @@ def _figures(root: Path, dag: Dag, base: str, recipe: str) -> list[str]:
 
 
 def _pull(root: Path, dag: Dag, recipe: str, tell: Tell) -> None:
-    targets = [stage.address for stage in dag.plan(recipe)]
-    done = _dvc(root, "pull", "--run-cache", "--force", *targets)
+    # What was added is behind no stage's name, only behind the stage that needs it.
+    targets = [stage.address for stage in dag.plan(recipe) if stage.name in _ENDS]
+    done = _dvc(root, "pull", "--run-cache", "--force", "--with-deps", *targets)
     if done.returncode:
         # What is missing there is made here.
         tell(f"{recipe}: not all is in the remote: {done.stderr.strip().splitlines()[-1:]}")

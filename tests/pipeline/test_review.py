@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ecgbeats.config import read_params
 from ecgbeats.errors import ConfigError, DataError
 from pipelines import compare
-from pipelines.dag import Dag
-from pipelines.review import changed_recipes
+from pipelines.dag import Dag, track
+from pipelines.retrain import Run
+from pipelines.review import Review, changed_recipes, review
 from pipelines.revisions import Revision
 from tests.support.projects import RECIPE, Project
 
@@ -85,6 +88,38 @@ def test_a_recipe_is_changed_by_another_version_of_what_was_added_to_its_data(
     assert changed_recipes(project.root, dag, "HEAD~1") == [RECIPE]
 
 
+def test_a_changed_recipe_with_additions_is_reproduced_where_a_remote_has_them(
+    project: Project, tmp_path: Path
+) -> None:
+    with_ward(project)
+    ward = project.root / "data" / "added" / "ward"
+    ward.mkdir()
+    (ward / "a.hea").write_text("a 1 100 10\n")
+    track(project.root, ward)
+    found: list[bool] = []
+    told: list[str] = []
+
+    def run(recipe: str) -> Run:
+        found.append((ward / "a.hea").is_file())
+        return Run(recipe, error=DataError("stopped here"))
+
+    def reviewed() -> Review:
+        params = read_params(project.root / "params.yaml")
+        return review(project.root, Dag(project.root), params, "HEAD", run, told.append)
+
+    done = reviewed()
+    assert (done.changed, done.skipped, done.error, found) == ([RECIPE], [RECIPE], None, [])
+    assert "it needs real data, and no DVC remote" in done.markdown
+    project.call("dvc", "remote", "add", "-d", "here", str(tmp_path / "remote"), check=True)
+    # As people push: without a name, all that the checkout has.
+    project.call("dvc", "push", check=True)
+    shutil.rmtree(ward)
+    shutil.rmtree(project.root / ".dvc" / "cache")
+    done = reviewed()
+    assert (done.skipped, found) == ([], [True]), told
+    assert isinstance(done.error, DataError)
+
+
 def test_files_of_another_commit_come_from_git_and_from_the_cache(
     project: Project, tmp_path: Path
 ) -> None:
@@ -110,8 +145,6 @@ def test_files_of_another_commit_come_from_git_and_from_the_cache(
 def test_references_are_versions_runs_or_commits_by_their_form(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ecgbeats.config import read_params
-
     asked: list[str] = []
     monkeypatch.setattr(compare.registry, "find", lambda name: asked.append(name))
     monkeypatch.setattr(compare.registry, "version_of_run", lambda run: asked.append(run))
