@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import wfdb
 
-from ecgbeats.additions.adding import Examined, Judges, Request, examine
+from ecgbeats.additions.adding import Examined, Judges, Request, _look_at_files, examine
 from ecgbeats.additions.agreement import agreement_of
 from ecgbeats.additions.archives import opened
 from ecgbeats.additions.fingerprints import fingerprints_of
@@ -22,7 +22,7 @@ from ecgbeats.datasets import read_manifest
 from ecgbeats.errors import DataError
 from ecgbeats.files import write_text
 from ecgbeats.records import read_annotations, read_recording
-from ecgbeats.sources.wfdb_folder import fetch_wfdb_folder
+from ecgbeats.sources.wfdb_folder import fetch_wfdb_folder, find_records
 from ecgbeats.validation.engine import judge
 from tests.support.clinics import rhythm, write_clinic, write_record, write_samples
 from tests.support.recordings import AAMI5
@@ -215,3 +215,32 @@ def test_a_zip_is_read_as_its_folder_and_may_not_lead_out_of_it(tmp_path: Path) 
         archive.writestr("../a.hea", "")
     with pytest.raises(DataError, match="inside the archive"), opened(evil):
         pass
+
+
+def test_what_is_damaged_in_a_zip_costs_its_record_alone_and_is_said(tmp_path: Path) -> None:
+    write_clinic(tmp_path / "clinic", 5)
+    packed = tmp_path / "clinic.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((tmp_path / "clinic").iterdir()):
+            archive.write(path, f"ward/{path.name}")
+        link = zipfile.ZipInfo("ward/r5.dat.link")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        starts = {info.filename: info.header_offset for info in archive.infolist()}
+    content = bytearray(packed.read_bytes())
+    for name in ("ward/r1.dat", "ward/r2.hea"):
+        at = starts[name] + 30 + len(name)
+        content[at : at + 40] = b"\xff" * 40
+    listed = content.index(b"ward/r3.atr", content.index(b"PK\x01\x02"))
+    content[listed - 46 + 8] |= 1  # encrypted
+    packed.write_bytes(content)
+    with opened(packed) as folder:
+        assert not (folder / "ward" / "r5.dat.link").exists()
+        request = Request("clinic", folder)
+        rows = _look_at_files(request, find_records(folder)).set_index("record")
+    said = rows["files_problem"].combine_first(rows["labels_problem"]).dropna()
+    assert list(rows.index) == [f"ward/r{k}" for k in range(1, 6)]
+    assert set(said.index) == {"ward/r1", "ward/r2", "ward/r3"}
+    assert said["ward/r1"].startswith("r1.dat is damaged in the archive: Error -3")
+    assert said["ward/r2"].startswith("r2.hea is damaged in the archive: ")
+    assert said["ward/r3"] == "r3.atr is encrypted in the archive"

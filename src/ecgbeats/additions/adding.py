@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from ecgbeats.additions.agreement import measure_agreement
+from ecgbeats.additions.archives import left_out
 from ecgbeats.additions.fingerprints import NOBODY, Fingerprints, find_twins, fingerprints_of
 from ecgbeats.additions.order import measure_order
 from ecgbeats.additions.suites import (
@@ -240,6 +241,7 @@ def _patients(request: Request, records: Sequence[str]) -> dict[str, str]:
 def _look_at_files(request: Request, records: Sequence[str]) -> pd.DataFrame:
     """One row a record: what is wrong with its name, files and annotations; null where nothing."""
     rows, names = [], set[str]()
+    lost = left_out(request.folder)
     for record in records:
         row: dict[str, str | None] = {"record": record}
         flat = record.replace("/", "_")
@@ -253,6 +255,7 @@ def _look_at_files(request: Request, records: Sequence[str]) -> pd.DataFrame:
         except DataError as error:
             words = _bare(record, error)
             lacks_labels = f".{request.annotator} is missing" in words
+            words = _why_lost(record, words, lost)
             row["labels_problem" if lacks_labels else "files_problem"] = words
         else:
             row |= _labels_problems(request, record)
@@ -281,6 +284,16 @@ def _bare(record: str, error: DataError) -> str:
         if error_words.startswith(f"record {name}: "):
             return error_words.removeprefix(f"record {name}: ")
     return str(error)
+
+
+def _why_lost(record: str, words: str, lost: Mapping[str, str]) -> str:
+    """`words` on a file that is missing or empty; of one that an archive has lost, why."""
+    for path, why in lost.items():
+        file = PurePosixPath(path)
+        here = file.parent == PurePosixPath(record).parent
+        if here and words.startswith((f"{file.name} is missing", f"{file.name} cannot be read")):
+            return f"{file.name} {why}"
+    return words
 
 
 def _left(records: Sequence[str], gone: set[str]) -> bool:
