@@ -121,9 +121,8 @@ pull: setup ## What the DVC remote has of RECIPE, if there is a remote; what it 
 
 dist: setup ## The champion's bento, tried out, and its release folder as files in dist/ [RECIPE=...]
 	@if [ -n "$$ECGBEATS_RELEASE_KEY_PEM" ]; then \
-	key=$$(mktemp) && trap 'rm -f "$$key"' EXIT && printf '%s\n' "$$ECGBEATS_RELEASE_KEY_PEM" > "$$key" && export ECGBEATS_RELEASE_KEY="$$key"; fi; \
-	$(RUN) release $(RECIPE)
-	@$(RUN) release export $(RECIPE) --out dist
+	key=$$(mktemp) && trap 'rm -f "$$key"' EXIT && printf '%s\n' "$$ECGBEATS_RELEASE_KEY_PEM" > "$$key" && export ECGBEATS_RELEASE_KEY="$$key" || exit 1; fi; \
+	$(RUN) release $(RECIPE) && $(RUN) release export $(RECIPE) --out dist
 
 publish: ## dist/ as a release on GitHub [TAG=...]
 	@[ -n "$$TAG" ] || { echo "publish: expected TAG=..."; exit 2; }

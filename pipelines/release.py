@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ecgbeats.datasets import read_description
-from ecgbeats.errors import ContractError, DataError, EcgbeatsError, GateFailed
+from ecgbeats.errors import ConfigError, ContractError, DataError, EcgbeatsError, GateFailed
 from ecgbeats.files import folder_written_aside, read_json, sha256_file, write_json, write_text
 from ecgbeats.inference import CARD, ONNX
 from ecgbeats.model_card import model_card
-from ecgbeats.signing import SUMS, check_seal, seal
+from ecgbeats.signing import SIGNATURE, SUMS, check_seal, seal
 from pipelines import compare, ledger, packaging, registry, release_words, sbom
 from pipelines.gating import METRICS, SPLIT, VERDICT
 from pipelines.lineage import Link
@@ -69,7 +69,14 @@ def release(project: Project, version: Registered, key: Path | None = None) -> M
         The version was rejected and nobody has overruled that.
     ContractError
         Something that it is made of is not what its lineage says.
+    ConfigError
+        The folder is signed, and there is no key to sign what would replace it.
     """
+    if key is None and (folder_of(project.root, version) / SIGNATURE).is_file():
+        raise ConfigError(
+            f"{folder_of(project.root, version)}: expected a key, by --key or {KEY}: it is signed, "
+            "and would lose its signature; remove the folder to make it without one"
+        )
     entries = [e for e in ledger.finished(version.name).entries if e.version == version.version]
     overruled = [
         {"checks": list(e.overridden), "by": e.by, "on": e.time, "reason": e.reason}
@@ -120,17 +127,22 @@ def release(project: Project, version: Registered, key: Path | None = None) -> M
 
 
 def renew(project: Project, version: Registered, key: Path | None = None) -> Made | None:
-    """The same where it is not there, or where more is known of the version by now; else None."""
+    """The same where it is not there, is not signed with `key` given, or more is known by now.
+
+    None where it is as it would be made now.
+    """
     folder = folder_of(project.root, version)
-    if (folder / ABOUT).is_file() and (folder / SUMS).is_file():
+    signed = key is None or (folder / SIGNATURE).is_file()
+    if signed and (folder / ABOUT).is_file() and (folder / SUMS).is_file():
         try:
             check_seal(folder)
             was = read_json(folder / ABOUT)
         except (EcgbeatsError, ValueError):
             was = {}
         entries = [e for e in ledger.finished(version.name).entries if e.version == version.version]
-        same = [e.hash for e in entries] == [each["hash"] for each in was.get("log", [])]
-        if same and not was["missing"] and was["bento"] == version.tags.get("bento"):
+        # Of another schema it may lack what is asked here; then it is made anew.
+        same = [e.hash for e in entries] == [each.get("hash") for each in was.get("log", [])]
+        if same and not was.get("missing", True) and was.get("bento") == version.tags.get("bento"):
             return None
     return release(project, version, key)
 
@@ -143,9 +155,12 @@ def after_decision(project: Project, version: Registered) -> str:
     key = os.environ.get(KEY)
     try:
         made = renew(project, version, Path(key) if key else None)
-    except EcgbeatsError as error:
+    except Exception as error:  # what it reads is DVC's, MLflow's and the disk's, who raise theirs
         recipe = version.tags["recipe"]
-        return f"not made: {error}. Later: ecgbeats release {recipe} --version {version.version}"
+        what = "" if isinstance(error, EcgbeatsError) else f"{type(error).__name__}: "
+        return (
+            f"not made: {what}{error}. Later: ecgbeats release {recipe} --version {version.version}"
+        )
     folder = folder_of(project.root, version).relative_to(project.root)
     if made is None or not made.missing:
         return str(folder)

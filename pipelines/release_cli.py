@@ -19,6 +19,14 @@ class _MakeByDefault(click.Group):
         return super().parse_args(context, args)
 
 
+_key = click.option(
+    "--key",
+    envvar="ECGBEATS_RELEASE_KEY",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Ed25519 private key (PEM) to sign with.",
+)
+
+
 @click.group(cls=_MakeByDefault)
 def release() -> None:
     """Make, or check, the release folder of a version.
@@ -30,12 +38,7 @@ def release() -> None:
 @release.command()
 @click.argument("recipe")
 @click.option("--version", type=click.IntRange(1), help="Of the registry.  [default: champion]")
-@click.option(
-    "--key",
-    envvar="ECGBEATS_RELEASE_KEY",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Ed25519 private key (PEM) to sign with.",
-)
+@_key
 @in_words
 def make(recipe: str, version: int | None, key: Path | None) -> None:
     """Make reports/releases/MODEL-VERSION of a version of RECIPE; an earlier one is replaced.
@@ -98,19 +101,22 @@ def verify(folder: Path, key: Path | None) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the files; an earlier one is replaced.",
 )
+@_key
 @in_words
-def export(recipe: str, out: Path) -> None:
+def export(recipe: str, out: Path, key: Path | None) -> None:
     """Write the bento of RECIPE's champion and its release folder as files to hand over.
 
+    With their checksums, which are signed where there is a key. `release verify` checks them.
     The bento is tried out first. `bentoml import FILE` takes it into another store.
     """
     out = out.absolute()
+    key = None if key is None else key.absolute()
     root = enter()
     from pipelines import registry
     from pipelines.release_export import export as write_files
 
     champion = registry.champion(recipe)
-    for path in write_files(root, recipe, champion, out):
+    for path in write_files(root, recipe, champion, out, key):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -16,8 +16,16 @@ from pipelines.registry import Registered
 from pipelines.release import folder_of
 
 
-def export(root: Path, recipe: str, champion: Registered | None, out: Path) -> list[Path]:
+def export(
+    root: Path, recipe: str, champion: Registered | None, out: Path, key: Path | None = None
+) -> list[Path]:
     """Write `<bento>.bento`, `<release>.tar.gz` and SHA256SUMS to `out`; all or nothing.
+
+    Parameters
+    ----------
+    key : Path, optional
+        Private key (Ed25519, PEM) to sign the checksums with: they cover the bento, which the
+        signature in the release folder does not.
 
     Raises
     ------
@@ -25,6 +33,8 @@ def export(root: Path, recipe: str, champion: Registered | None, out: Path) -> l
         There is no champion, its bento is not here, or its release was not made.
     ContractError
         The release folder is not as it was sealed.
+    ConfigError
+        `key` is no such key.
     ServiceError
         The bento does not answer as offline, or cannot be exported.
     """
@@ -45,5 +55,5 @@ def export(root: Path, recipe: str, champion: Registered | None, out: Path) -> l
             raise ServiceError(f"bentoml export {bento}: {(done.stderr or done.stdout)[-500:]}")
         with tarfile.open(aside / f"{folder.name}.tar.gz", "w:gz") as archive:
             archive.add(folder, arcname=folder.name)
-        seal(aside)
+        seal(aside, key)
     return sorted(out.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -26,7 +27,8 @@ from ecgbeats.errors import ConfigError, ContractError, DataError, GateFailed
 from ecgbeats.evaluation import evaluate
 from ecgbeats.files import read_json, sha256_file, sha256_tree, write_json, write_text
 from ecgbeats.gate import write_verdict
-from pipelines import compare, ledger, packaging, registry, release
+from ecgbeats.signing import seal
+from pipelines import compare, ledger, packaging, registry, release, release_export
 from pipelines.compare import Side
 from pipelines.ledger import Ledger
 from pipelines.lineage import Link
@@ -261,6 +263,57 @@ def test_what_cannot_be_compared_here_is_said_and_tried_again(
     assert (folder / "comparison" / "index.html").is_file()
 
 
+def test_a_signature_is_added_where_there_is_a_key_and_never_lost(
+    version: Registered, project: Project, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    private, public = keys
+    folder = release.release(project, version).folder
+    assert release.renew(project, version) is None
+    assert release.renew(project, version, private) is not None
+    assert release.renew(project, version, private) is None
+    assert release.verify(folder, public) > 0
+    with pytest.raises(ConfigError, match="expected a key, by --key or ECGBEATS_RELEASE_KEY"):
+        release.release(project, version)
+    assert release.verify(folder, public) > 0
+
+
+def test_the_signature_of_what_is_handed_over_covers_the_bento(
+    version: Registered,
+    project: Project,
+    keys: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exported(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        Path(command[-1]).write_bytes(b"a bento")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(release_export.standing, "bento_of", lambda _: TAGS["bento"])
+    monkeypatch.setattr(release_export.Bentos, "verify", lambda *_: "")
+    monkeypatch.setattr(release_export.subprocess, "run", exported)
+    private, public = keys
+    made = release.folder_of(project.root, version)
+    write_text(made / "release.json", "{}")
+    seal(made)
+    release_export.export(project.root, "tiny", version, tmp_path / "dist", private)
+    assert release.verify(tmp_path / "dist", public) == 2
+    (tmp_path / "dist" / f"{NAME}-2-abc.bento").write_bytes(b"another")
+    with pytest.raises(ContractError, match=r"2-abc\.bento: was changed"):
+        release.verify(tmp_path / "dist", public)
+
+
+@pytest.mark.parametrize("error", [KeyError("schema"), OSError("disk full")])
+def test_a_decision_stands_whatever_fails_in_making_its_release(
+    error: Exception, version: Registered, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(release, "trace", fail)
+    said = release.after_decision(project, version)
+    assert said.startswith(f"not made: {type(error).__name__}: {error}. Later: ecgbeats release")
+
+
 def test_whatever_is_changed_is_named(
     version: Registered, project: Project, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -279,8 +332,6 @@ def test_whatever_is_changed_is_named(
     # Whoever changes the checksums as well is caught by the signature alone.
     (folder / "data" / "SHA256SUMS").unlink()
     signature = (folder / "SHA256SUMS.sig").read_bytes()
-    from ecgbeats.signing import seal
-
     seal(folder)
     (folder / "SHA256SUMS.sig").write_bytes(signature)
     assert release.verify(folder) > 0
