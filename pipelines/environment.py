@@ -1,7 +1,8 @@
 """Where the project's tools keep what is theirs, and that none of them phones home.
 
 Every value is a default: a variable that is set already wins, so that another MLflow
-server, Prefect API or bento store is a matter of settings alone.
+server, Prefect API or bento store is a matter of settings alone. An empty one counts as unset:
+that is how CI hands over a secret which is not there.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def prepare(root: Path) -> None:
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+        if not os.environ.get(name):
+            os.environ[name] = value
     # Stage commands and BentoML call programs of this environment by name.
     scripts = str(Path(sys.executable).parent)
     if scripts not in os.environ.get("PATH", "").split(os.pathsep):
