@@ -33,6 +33,11 @@ from ecgbeats.cli import in_words
     type=click.IntRange(0, 65535),
     help="For /metrics, /status and /livez of the switch itself.",
 )
+@click.option(
+    "--trusted-proxies",
+    metavar="ADDRESSES",
+    help="Balancers before it, between commas, whose X-Forwarded-For names the client.",
+)
 @in_words
 def switch(
     champion: str | None,
@@ -44,6 +49,7 @@ def switch(
     port: int,
     admin_host: str,
     admin_port: int,
+    trusted_proxies: str | None,
 ) -> None:
     """Put two running bentos behind one address: canary, shadow, upgrade.
 
@@ -60,7 +66,12 @@ def switch(
     if (control is None) == (not values):
         raise ConfigError("switch: expected either --control, or --champion and what goes with it")
     plan = read_plan(control) if control is not None else make_plan(values, "switch")
-    serve(Switch(plan, control=control), (host, port), (admin_host, admin_port))
+    serve(
+        Switch(plan, control=control),
+        (host, port),
+        (admin_host, admin_port),
+        trusted_proxies=trusted_proxies,
+    )
 
 
 @click.command()

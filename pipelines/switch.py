@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,48 +25,47 @@ from starlette.routing import Route
 
 from ecgbeats.errors import ConfigError
 from pipelines.switch_figures import Figures
-from pipelines.switch_plan import Plan, compare, is_within, read_plan
+from pipelines.switch_plan import Comparison, Plan, compare, is_within, read_plan
+from pipelines.switch_requests import (
+    OF_CONNECTION,
+    REQUEST_ID,
+    Asked,
+    Intake,
+    Limits,
+    RefusedError,
+    client_key,
+    problem,
+)
 
 CHAMPION, CHALLENGER, NOBODY = "champion", "challenger", "nobody"
-# Who answered, told to the client; and by what it may name itself to be always answered by one.
-SERVED_BY, KEY = "X-Served-By", "X-Switch-Key"
-REQUEST_ID = "X-Request-ID"
+# Who answered, told to the client.
+SERVED_BY = "X-Served-By"
 
 Tell = Callable[[dict[str, Any]], None]
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-# Of one connection, not of the message (RFC 9110, 7.6.1); lengths are set anew.
-_OF_CONNECTION = frozenset(
-    {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-        "transfer-encoding", "upgrade", "content-length", "expect",
-    }
-)  # fmt: skip
 _PROBE_S = 1.0
+# Missed in a row until a bento counts as down: one that is busy misses one.
+_MISSES = 3
 # Less than the servers keep idle connections, or one would be used as it is closed.
 _KEEP_S = 2.0
-_CONNECT_S, _ANSWER_S = 5.0, 120.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the switch holds in memory, at most."""
-
-    request_bytes: int = 33 * 1024**2
-    shadow_requests: int = 256
-    shadow_bytes: int = 64 * 1024**2
+# An answer: more than the service's queue and its own time limit together.
+_CONNECT_S, ANSWER_S = 5.0, 120.0
+# A bento has too much to do, or the request is too much for it: another would be asked in vain, and
+# would have as much to do.
+_NOT_ELSEWHERE = (503, 504)
 
 
 @dataclass(frozen=True)
 class _Copy:
     """A request that the challenger is to answer too, and what the champion answered."""
 
-    method: str
-    path: str
-    headers: list[tuple[str, str]]
-    body: bytes
+    asked: Asked
     answered: httpx.Response
-    request_id: str
+
+    @property
+    def size(self) -> int:
+        return len(self.asked.body) + len(self.answered.content)
 
 
 class Switch:
@@ -98,11 +96,13 @@ class Switch:
         self._limits = limits or Limits()
         self._probe_s = probe_s
         self._ready: dict[str, bool] = {}
+        self._misses: dict[str, int] = {}
+        self._intake = Intake(self._limits)
         self._client = httpx.AsyncClient(
             transport=transport,
             # Proxies of the environment are for the outside world.
             trust_env=False,
-            timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S),
+            timeout=httpx.Timeout(ANSWER_S, connect=_CONNECT_S),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEP_S),
         )
         self._copies: asyncio.Queue[_Copy] = asyncio.Queue(self._limits.shadow_requests)
@@ -178,6 +178,9 @@ class Switch:
         return found.status_code == 200
 
     def _mark(self, url: str, ready: bool) -> None:
+        self._misses[url] = 0 if ready else self._misses.get(url, 0) + 1
+        if 0 < self._misses[url] < _MISSES:
+            return
         if self._ready.get(url) is not ready:
             self._tell({"event": "ready" if ready else "not_ready", "url": url})
         self._ready[url] = ready
@@ -186,36 +189,33 @@ class Switch:
 
     async def _answer(self, request: Request) -> Response:
         began = time.monotonic()
-        request_id = request.headers.get(REQUEST_ID) or uuid.uuid4().hex
         try:
-            body = await _read_body(request, self._limits.request_bytes)
+            async with self._intake.read(request) as asked:
+                by, response = await self._passed_on(asked, client_key(request))
         except ClientDisconnect:
             return Response(status_code=400)
-        if body is None:
-            most = f"at most {self._limits.request_bytes} bytes a request"
-            return self._counted(NOBODY, _problem(413, "request_too_large", most, "more"), began)
-        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        headers = _forwarded(request, request_id)
-        chosen = is_within(_key(request), self.plan.share)
-        by, found = await self._first_good(request.method, path, headers, body, chosen)
-        if found is None:
-            got = "none of them answering"
-            return self._counted(
-                NOBODY, _problem(503, "unavailable", "a bento that answers", got), began
-            )
-        if self.plan.shadow and chosen and by == CHAMPION and request.method == "POST":
-            self._copy(_Copy(request.method, path, headers, body, found, request_id))
+        except RefusedError as refused:
+            by, response = NOBODY, problem(refused)
+        self.figures.requests.labels(by, str(response.status_code)).inc()
+        self.figures.seconds.labels(by).observe(time.monotonic() - began)
+        return response
+
+    async def _passed_on(self, asked: Asked, key: str) -> tuple[str, Response]:
+        chosen = is_within(key, self.plan.share)
+        by, found = await self._first_good(asked, chosen)
+        if self.plan.shadow and chosen and by == CHAMPION and asked.method == "POST":
+            self._copy(_Copy(asked, found))
         response = Response(found.content, found.status_code)
         response.raw_headers = [
             (name.lower(), value)
             for name, value in found.headers.raw
             # Its content is unpacked here already.
-            if name.decode("latin-1").lower() not in (*_OF_CONNECTION, "content-encoding")
+            if name.lower() not in OF_CONNECTION | {b"content-encoding"}
         ]
         response.headers["content-length"] = str(len(found.content))
         response.headers[SERVED_BY] = by
-        response.headers[REQUEST_ID] = found.headers.get(REQUEST_ID, request_id)
-        return self._counted(by, response, began)
+        response.headers.setdefault(REQUEST_ID, asked.request_id)
+        return by, response
 
     def _tries(self, chosen: bool) -> list[tuple[str, str]]:
         """Whom to ask, one after another, by the plan as it is now."""
@@ -231,49 +231,65 @@ class Switch:
             return [challenger, *tries] if chosen or champion_down else [*tries, challenger]
         return tries
 
-    async def _first_good(
-        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes, chosen: bool
-    ) -> tuple[str, httpx.Response | None]:
-        last: tuple[str, httpx.Response | None] = (NOBODY, None)
+    async def _first_good(self, asked: Asked, chosen: bool) -> tuple[str, httpx.Response]:
+        """Who answered, and what; by the last who did where all answers are failures.
+
+        Raises
+        ------
+        RefusedError
+            Nobody answered, the champion not in time, or the request cannot be passed on.
+        """
+        last: tuple[str, httpx.Response] | None = None
+        late = False
         tries = self._tries(chosen)
         while tries:
             by, url = tries.pop(0)
+            others = [(name, other) for name, other in tries if other != url]
             try:
-                found = await self._ask(method, url, path, headers, body)
-            except httpx.HTTPError as error:
-                if isinstance(error, httpx.ConnectError):
-                    self._mark(url, False)
+                found = await self._ask(url, asked)
+            except (httpx.InvalidURL, httpx.LocalProtocolError, ValueError) as error:
+                got = type(error).__name__
+                raise RefusedError(
+                    400, "bad_request", "a request that can be passed on", got
+                ) from error
+            except (httpx.ReadTimeout, httpx.WriteTimeout):
+                # It may still be busy with it.
+                late, tries = True, others if by == CHALLENGER else []
+            except httpx.ConnectTimeout:
+                tries = others
+            except httpx.HTTPError:
+                pass
             else:
                 if found.status_code < 500:
                     return by, found
                 # For the client to see, unless another answers.
-                last = (by, found)
-                tries = [(name, other) for name, other in tries if other != url]
+                last, tries = (by, found), others
+                if by == CHAMPION and found.status_code in _NOT_ELSEWHERE:
+                    tries = []
             self.figures.failures.labels(by).inc()
             if by == CHAMPION and self.plan.champion != url:
                 # Replaced meanwhile: what is left to try is the new one.
                 tries = self._tries(False)
-        return last
+        if last is not None:
+            return last
+        if late:
+            within = f"an answer within {ANSWER_S:g} s"
+            raise RefusedError(504, "timed_out", within, "none")
+        raise RefusedError(503, "unavailable", "a bento that answers", "none of them answering")
 
-    async def _ask(
-        self, method: str, url: str, path: str, headers: list[tuple[str, str]], body: bytes
-    ) -> httpx.Response:
+    async def _ask(self, url: str, asked: Asked) -> httpx.Response:
         with self.figures.in_flight.labels(url).track_inprogress():
-            return await self._client.request(method, url + path, headers=headers, content=body)
-
-    def _counted(self, by: str, response: Response, began: float) -> Response:
-        self.figures.requests.labels(by, str(response.status_code)).inc()
-        self.figures.seconds.labels(by).observe(time.monotonic() - began)
-        return response
+            return await self._client.request(
+                asked.method, asked.url(url), headers=asked.headers, content=asked.body
+            )
 
     # Copies for the challenger.
 
     def _copy(self, copy: _Copy) -> None:
-        size = len(copy.body) + len(copy.answered.content)
-        if self._copied_bytes + size > self._limits.shadow_bytes or self._copies.full():
+        if self._copied_bytes + copy.size > self._limits.shadow_bytes or self._copies.full():
             self.figures.shadowed.labels("dropped").inc()
             return
-        self._copied_bytes += size
+        self._copied_bytes += copy.size
         self._copies.put_nowait(copy)
 
     async def _shadow(self) -> None:
@@ -286,7 +302,7 @@ class Switch:
                 self.figures.shadowed.labels("failed").inc()
                 self._tell({"event": "shadow_failed", "reason": type(error).__name__})
             finally:
-                self._copied_bytes -= len(copy.body) + len(copy.answered.content)
+                self._copied_bytes -= copy.size
                 self._copies.task_done()
 
     async def _compare(self, copy: _Copy) -> None:
@@ -294,15 +310,15 @@ class Switch:
         if url is None or not self.plan.shadow:
             self.figures.shadowed.labels("skipped").inc()
             return
-        found = await self._ask(copy.method, url, copy.path, copy.headers, copy.body)
-        about = {"request_id": copy.request_id, "path": copy.path.partition("?")[0]}
+        found = await self._ask(url, copy.asked)
+        about = {"request_id": copy.asked.request_id, "path": copy.asked.told_path}
         statuses = {CHAMPION: copy.answered.status_code, CHALLENGER: found.status_code}
         if found.status_code != copy.answered.status_code:
             self.figures.shadowed.labels("status").inc()
             self._tell({"event": "disagreement", **about, "statuses": statuses})
             return
-        ours, theirs = _json(copy.answered), _json(found)
-        compared = compare(ours, theirs)
+        # Of 12,000 beats each: in a thread, or clients would wait for it.
+        compared, models = await asyncio.to_thread(_compared, copy.answered, found)
         if compared is None:
             self.figures.shadowed.labels("skipped").inc()
             return
@@ -312,7 +328,7 @@ class Switch:
                 {
                     "event": "disagreement",
                     **about,
-                    "models": {CHAMPION: _model(ours), CHALLENGER: _model(theirs)},
+                    "models": models,
                     "beats": compared.beats,
                     "different": compared.different,
                     "largest_difference": round(compared.largest_difference, 6),
@@ -343,41 +359,12 @@ def say(what: dict[str, Any]) -> None:
     print(json.dumps(line, separators=(",", ":")), flush=True)
 
 
-async def _read_body(request: Request, most: int) -> bytes | None:
-    """The whole body; None where there is more of it."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            return None
-    return bytes(body)
-
-
-def _forwarded(request: Request, request_id: str) -> list[tuple[str, str]]:
-    """The client's headers as they go on."""
-    ours = {*_OF_CONNECTION, "x-forwarded-for", "x-forwarded-proto", REQUEST_ID.lower()}
-    kept = [(name, value) for name, value in request.headers.items() if name not in ours]
-    client = request.client.host if request.client else "unknown"
-    return [
-        *kept,
-        ("x-forwarded-for", client),
-        ("x-forwarded-proto", request.url.scheme),
-        (REQUEST_ID.lower(), request_id),
-    ]
-
-
-def _key(request: Request) -> str:
-    """What names the client: itself, its API key, else its address."""
-    for name in (KEY, "x-api-key", "authorization"):
-        if given := request.headers.get(name):
-            return given
-    return request.client.host if request.client else ""
-
-
-def _problem(status: int, code: str, expected: str, got: str) -> Response:
-    """A refusal in the service's own shape."""
-    problem = {"code": code, "expected": expected, "got": got, "file": None}
-    return JSONResponse({"error": problem}, status)
+def _compared(
+    champion: httpx.Response, challenger: httpx.Response
+) -> tuple[Comparison | None, dict[str, str]]:
+    """Both answers compared, and the model of each."""
+    ours, theirs = _json(champion), _json(challenger)
+    return compare(ours, theirs), {CHAMPION: _model(ours), CHALLENGER: _model(theirs)}
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from ecgbeats.errors import ConfigError
-from pipelines.switch import Limits, Switch
+from pipelines.switch import ANSWER_S, Switch
 from pipelines.switch_plan import Plan, compare, is_within, make_plan, read_plan
+from pipelines.switch_requests import Limits
+from pipelines.switch_server import ENDS_IN_S
 
 pytestmark = pytest.mark.unit
 
@@ -34,9 +36,13 @@ class Bentos(httpx.AsyncBaseTransport):
         self.answers = {"champion": says("N"), "challenger": says("V"), **answers}
         self.asked: Counter[str] = Counter()
         self.seen: list[httpx.Request] = []
+        # Who leaves /readyz unanswered.
+        self.busy: Counter[str] = Counter()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/readyz":
+            if self.busy[request.url.host]:
+                raise httpx.ReadTimeout("busy", request=request)
             return httpx.Response(200)
         await request.aread()
         self.asked[request.url.host] += 1
@@ -171,6 +177,67 @@ def test_a_connection_that_is_closed_as_it_is_used_is_tried_once_more() -> None:
     assert bentos.asked["champion"] == 2
 
 
+CANARY = Plan(champion=CHAMPION, challenger=CHALLENGER, share=1e-9)
+
+
+def test_a_champion_that_misses_a_probe_keeps_its_clients_and_one_that_is_gone_does_not() -> None:
+    bentos = Bentos()
+
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        bentos.busy["champion"] = 1
+        for by in ("champion", "champion", "challenger"):
+            await switch.look()
+            assert (await post(client)).headers["X-Served-By"] == by
+        bentos.busy["champion"] = 0
+        await switch.look()
+        assert (await post(client)).headers["X-Served-By"] == "champion"
+
+    told = run(CANARY, bentos, ask, probe_s=3600)
+    assert Counter(line["event"] for line in told) == {"ready": 3, "not_ready": 1}
+
+
+async def late(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("late", request=request)
+
+
+@pytest.mark.parametrize(("champion", "status"), [(says("N", 503), 503), (late, 504)])
+def test_what_a_busy_champion_does_not_answer_is_asked_of_nobody_else(
+    champion: Answer, status: int
+) -> None:
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        assert (await post(client)).status_code == status
+
+    bentos = Bentos(champion=champion)
+    run(CANARY, bentos, ask)
+    assert bentos.asked == {"champion": 1}
+
+
+def test_bytes_of_headers_and_path_go_on_as_they_are_and_bad_ids_do_not() -> None:
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        headers = [(b"x-name", b"\xff\xe4"), (b"x-request-id", b"a\xffb"), (b"host", b"[")]
+        answer = await client.get("http://switch/a%2Fb%ff?c=%20", headers=headers)
+        assert (answer.status_code, len(answer.headers["X-Request-ID"])) == (200, 32)
+        kept = await client.get("/model", headers={"X-Request-ID": "ward-7.a"})
+        assert kept.headers["X-Request-ID"] == "ward-7.a"
+
+    bentos = Bentos()
+    run(Plan(champion=CHAMPION), bentos, ask)
+    request = bentos.seen[0]
+    assert request.url.raw_path == b"/a%2Fb%ff?c=%20"
+    assert (b"x-name", b"\xff\xe4") in request.headers.raw
+
+
+def test_a_request_that_cannot_be_passed_on_is_the_clients_fault() -> None:
+    async def unsendable(request: httpx.Request) -> httpx.Response:
+        raise httpx.LocalProtocolError("illegal header", request=request)
+
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        answer = await post(client)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+
+    run(CANARY, Bentos(champion=unsendable), ask)
+
+
 def test_refusals_of_the_service_go_through_as_they_are() -> None:
     async def ask(client: httpx.AsyncClient, _: Switch) -> None:
         assert (await post(client)).status_code == 422
@@ -190,7 +257,54 @@ def test_a_body_too_large_is_refused_and_passed_on_to_nobody() -> None:
     assert not bentos.asked
 
 
+def test_a_body_that_does_not_come_is_given_up() -> None:
+    async def dripped() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(3600)
+
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        answer = await client.post("/classify", content=dripped())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (408, "slow_upload")
+
+    run(Plan(champion=CHAMPION), Bentos(), ask, limits=Limits(body_s=0.05))
+
+
+def test_bodies_are_bounded_together_and_make_room_when_they_are_answered() -> None:
+    answered = asyncio.Event()
+
+    async def waits(request: httpx.Request) -> httpx.Response:
+        await answered.wait()
+        return await says("N")(request)
+
+    async def ask(client: httpx.AsyncClient, _: Switch) -> None:
+        first = asyncio.create_task(post(client, content=b"x" * 80))
+        while not bentos.asked:
+            await asyncio.sleep(0.001)
+        refused = await post(client, content=b"x" * 80)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+        answered.set()
+        assert (await first).status_code == 200
+        assert (await post(client, content=b"x" * 80)).status_code == 200
+
+    bentos = Bentos(champion=waits)
+    run(Plan(champion=CHAMPION), bentos, ask, limits=Limits(bytes_at_work=100))
+
+
+def test_when_it_ends_it_waits_as_long_as_an_answer_may_take() -> None:
+    assert Limits().body_s + ANSWER_S <= ENDS_IN_S
+
+
 # Shadow.
+
+
+def test_a_path_that_a_client_made_up_is_not_told() -> None:
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        await client.post("/john-doe", content=b"x")
+        await switch.compared_all()
+
+    told = run(SHADOW, Bentos(challenger=says("V", 404)), ask)
+    assert [line["path"] for line in told if line["event"] == "disagreement"] == ["other"]
+
 
 SHADOW = Plan(champion=CHAMPION, challenger=CHALLENGER, share=1.0, shadow=True)
 
