@@ -84,10 +84,9 @@ _POLL_S = 0.1
 _LOG_LINES = 30
 # What the server logs when the service itself raises.
 _GIVEN_UP = b"Application startup failed"
-_NOT_FOR_TRIAL = (
-    "PYTHONPATH", "ECGBEATS_API_KEYS", "ECGBEATS_API_KEYS_FILE", "ECGBEATS_RATE_PER_MINUTE",
-    "ECGBEATS_OTLP_ENDPOINT",
-)  # fmt: skip
+# Settings of the service, which whoever runs it made for others than us.
+_SETTINGS = "ECGBEATS_"
+_WORKERS = f"{_SETTINGS}WORKERS"
 # Images in one request; the service takes at most 256.
 _AT_ONCE = 64
 
@@ -404,8 +403,11 @@ def _ask(url: str, golden: Golden) -> np.ndarray:
 
 
 @contextmanager
-def served(tag: str, *, patience_s: float = 120.0) -> Iterator[tuple[str, float]]:
+def served(tag: str, *, patience_s: float = 120.0, workers: int = 1) -> Iterator[tuple[str, float]]:
     """Serve a built bento on a free loopback port, and end it afterwards in any case.
+
+    With no setting of the service but `workers`, and in a home of its own: BentoML empties the
+    counters of the one that it starts in, which another service may be using.
 
     Yields
     ------
@@ -422,12 +424,15 @@ def served(tag: str, *, patience_s: float = 120.0) -> Iterator[tuple[str, float]
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-P", "-m", "bentoml", "serve", tag]
     with tempfile.TemporaryDirectory(prefix="ecgbeats-serve-") as scratch:
-        log = Path(scratch) / "log"
+        log, home = Path(scratch) / "log", Path(scratch) / "home"
+        home.mkdir()
+        for kind in ("bentos", "models"):
+            (home / kind).symlink_to(_home() / kind, target_is_directory=True)
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],
                 cwd=scratch,
-                env=_environment(),
+                env={**_environment(), "BENTOML_HOME": str(home), _WORKERS: str(workers)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -568,9 +573,14 @@ def _home() -> Path:
 def _environment() -> dict[str, str]:
     """This process's, quiet, and without what could put other code before the bento's.
 
-    Nor with whom a service of ours may answer elsewhere: here it is asked by us alone.
+    Nor with settings of a service of ours elsewhere: here it is asked by us alone, and a limit
+    that is narrower than the golden batch would fail the trial.
     """
-    kept = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_TRIAL}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key != "PYTHONPATH" and not key.startswith(_SETTINGS)
+    }
     return {**kept, "BENTOML_DO_NOT_TRACK": "True"}
 
 

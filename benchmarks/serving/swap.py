@@ -38,6 +38,8 @@ from pipelines.packaging import bento_folder, served
 # Load before, between and after.
 _STRETCH_S = 2.0
 _PATIENCE_S = 60.0
+# Of each bento.
+_WORKERS = 2
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def swap(first: str, second: str, *, clients: int) -> dict[str, Any]:
         control = Path(folder) / "switch.yaml"
         of_first = ExitStack()
         stack.push(of_first)
-        old, _ = of_first.enter_context(served(first))
+        old, _ = of_first.enter_context(served(first, workers=_WORKERS))
         write_text(control, f"champion: {old}\n")
         url, admin = stack.enter_context(_switch(control, Path(folder)))
         posts = [
@@ -71,7 +73,7 @@ def swap(first: str, second: str, *, clients: int) -> dict[str, Any]:
         ]
         with _loaded(f"{url}/classify", posts, clients) as answered:
             time.sleep(_STRETCH_S)
-            new, _ = stack.enter_context(served(second))
+            new, _ = stack.enter_context(served(second, workers=_WORKERS))
             time.sleep(_STRETCH_S)
             write_text(control, f"champion: {new}\n")
             _wait_for(admin, new)

@@ -25,6 +25,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENTOML_HOME", str(root / "home"))
         patch.setenv("ECGBEATS_WORKERS", "1")
+        # By which all that is started from here is known.
+        patch.setenv("STARTED_BY_TESTS_OF", str(root))
         tag = build_bento(
             root / "model", root / "golden.npz", ABOUT, project=PROJECT, beside=beside
         )

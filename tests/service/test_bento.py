@@ -559,23 +559,29 @@ def test_wants_to_know_its_store(built: Built, monkeypatch: pytest.MonkeyPatch) 
 
 
 def _serving(built: Built) -> list[psutil.Process]:
-    """Processes that serve the bento from this store: others may serve one of that name."""
+    """Processes that serve the bento for these tests: others may serve one of that name."""
     return [
         process
         for process in psutil.process_iter(["cmdline", "environ"])
         if any(built.tag in part for part in process.info["cmdline"] or ())
-        and (process.info["environ"] or {}).get("BENTOML_HOME") == str(built.home)
+        and (process.info["environ"] or {}).get("STARTED_BY_TESTS_OF") == str(built.model.parent)
     ]
 
 
 def test_the_bento_reproduces_the_golden_batch(
     built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Whatever the services of this machine are set to, and without touching what they count.
     monkeypatch.setenv("ECGBEATS_API_KEYS", f"ward:{'0' * 64}")
+    monkeypatch.setenv("ECGBEATS_MAX_FILES", "2")
+    counters = built.home / "prometheus_multiproc_dir"
+    counters.mkdir(exist_ok=True)
+    (counters / "counter_1.db").write_bytes(b"of a service that runs")
     verified = verify_bento(built.tag, built.golden, beside=built.beside.golden)
     assert verified.tag == built.tag
     assert verified.images == 5 + 5
     assert verified.greatest_difference <= 1e-5
+    assert (counters / "counter_1.db").read_bytes() == b"of a service that runs"
     assert not _serving(built)
 
 
@@ -630,6 +636,7 @@ def test_bentomls_own_client_and_store_know_the_bento(
         path.write_bytes(_png(image))
     (tmp_path / "bad.png").write_bytes(b"no image")
     with served(built.tag) as (url, _), bentoml.SyncHTTPClient(url) as client:
+        assert _serving(built)
         answer = client.classify(file=paths)
         with pytest.raises(UnprocessableEntity, match="not_an_image"):
             client.classify(file=[tmp_path / "bad.png"])

@@ -40,10 +40,8 @@ def snippet(heading: str) -> str:
 
 @pytest.fixture(scope="module")
 def url(built: Built) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ECGBEATS_WORKERS", "2")
-        with served(built.tag) as (address, _):
-            yield address
+    with served(built.tag, workers=2) as (address, _):
+        yield address
 
 
 @pytest.fixture
