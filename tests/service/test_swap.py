@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.packaging import build_bento
+from pipelines.packaging import _stop, build_bento
 from tests.support.bentos import ABOUT, PROJECT, Built
 from tests.support.tiny_model import write_tiny_golden, write_tiny_model
 
+# More than it waits for two bentos (120 s each), switch and plan (60 each), and for all to end.
+_PATIENCE_S = 480
 pytestmark = pytest.mark.service
 
 
@@ -31,15 +33,21 @@ def test_no_request_fails_while_a_bento_takes_anothers_place(
     )
     second = build_bento(tmp_path / "model", tmp_path / "golden.npz", about, project=PROJECT)
     script = PROJECT / "benchmarks" / "serving" / "swap.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--first", built.tag, "--second", second, "--clients", "4"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    out, err = tmp_path / "out", tmp_path / "err"
+    with out.open("wb") as to, err.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, script, "--first", built.tag, "--second", second, "--clients", "4"],
+            cwd=PROJECT,
+            stdout=to,
+            stderr=log,
+        )
+        try:
+            process.wait(_PATIENCE_S)
+        finally:
+            # With the bentos and the switch that it started.
+            _stop(process)
+    assert process.returncode == 0, out.read_text() + err.read_text()
+    found = json.loads(out.read_text())
     assert found["failed"] == 0 and found["statuses"] == {"200": found["answers"]}
     assert set(found["by_model"]) == {"ecgbeats-tiny 3", "ecgbeats-tiny-next 4"}
     assert found["last_by"] == "ecgbeats-tiny-next 4"
