@@ -26,13 +26,15 @@ def write_context(root: Path, tag: str, out: Path) -> Path:
     Raises
     ------
     ServiceError
-        The store does not hold the bento.
+        The store does not hold the bento, or one of before bentos had hashes of their packages.
     DataError
         `out` holds something else, which would be lost.
     """
     bento = packaging.bento_folder(tag)
     if not bento.is_dir():
         raise ServiceError(f"{tag}: expected a bento of the store, it is not there")
+    if not (bento / "src" / packaging.HASHED).is_file():
+        raise ServiceError(f"{tag}: expected {packaging.HASHED} in it; it has to be built anew")
     if out.exists() and not (out / BENTO).is_file() and any(out.iterdir()):
         raise DataError(f"{out}: expected a new folder or an earlier context, found other files")
     about = yaml.safe_load((bento / BENTO).read_text(encoding="utf-8"))

@@ -35,6 +35,8 @@ from ecgbeats.labels import LabelScheme
 from pipelines.dockerfile import DEPLOY, base_image
 
 BUNDLE, GOLDEN, REQUIREMENTS = "bundle.json", "golden.npz", "requirements.txt"
+# For the image. BentoML's own list cannot have hashes: it adds a line without one.
+HASHED = "requirements-hashed.txt"
 GOLDEN_BESIDE = "golden-beside.npz"
 # Folder in bento/ of the model that the repository carries; it goes into its own bento alone.
 CARRIED = "carried"
@@ -284,6 +286,7 @@ def stage(
     shutil.copyfile(project / "LICENSE", context / "LICENSE")
     shutil.copyfile(golden, context / GOLDEN)
     write_text(context / REQUIREMENTS, requirements(project))
+    write_text(context / HASHED, requirements(project, hashed=True))
     entries = [_entry(model_folder, about)]
     models = {entries[0]["model"]: model_folder}
     if beside is not None:
@@ -541,10 +544,10 @@ def _move(source: Path, home: Path, kind: str, name: str, version: str) -> None:
     write_text(target.parent / "latest", version)
 
 
-def requirements(project: Path) -> str:
-    """The service's locked packages, as pip reads them."""
+def requirements(project: Path, *, hashed: bool = False) -> str:
+    """The service's locked packages, as pip reads them; with the hashes of their files."""
     group = ["--only-group", "service"]
-    form = ["--no-hashes", "--no-header", "--no-annotate"]
+    form = ["--no-header", "--no-annotate", *([] if hashed else ["--no-hashes"])]
     return _run(
         [find_uv_bin(), "export", "--frozen", "--quiet", *group, *form],
         cwd=project,

@@ -40,6 +40,14 @@ def test_the_context_serves_by_itself_and_nothing_is_written_into_it(
     for path in (context, *context.rglob("*")):
         # By whom it does not belong to.
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
+    # What the image installs: the bento's own packages, each with the hashes of its wheels.
+    hashed = (context / "src" / packaging.HASHED).read_text("utf-8").replace("\\\n", "")
+    lines = hashed.splitlines()
+    assert lines and all("--hash=sha256:" in line for line in lines)
+    plain = (context / "src" / packaging.REQUIREMENTS).read_text("utf-8")
+    assert [line.partition(" --hash=")[0].split() for line in lines] == [
+        line.split() for line in plain.splitlines()
+    ]
     before = sha256_tree(context)
     port = packaging._free_port()
     # Of the machine's store it knows nothing, as in a container.

@@ -49,6 +49,8 @@ def faults(text: str) -> list[str]:
         found.append("written by the user that serves")
     if not any(name == "HEALTHCHECK" and "CMD" in value for name, value in last):
         found.append("no health check")
+    if any("pip install" in value and "--require-hashes" not in value for _, value in every):
+        found.append("packages without hashes")
     if "--chown" in text or "chmod" in text:
         found.append("code that its user may change")
     return found
@@ -69,7 +71,8 @@ def test_the_image_is_pinned_unprivileged_and_watched() -> None:
         ("python:3.11.14-slim-trixie", "python:3.11-slim", "base not pinned"),
         ("USER 1034:1034", "USER root", "root"),
         ("USER 1034:1034\n", "", "root"),
-        ("HEALTHCHECK", "LABEL", "no health check"),
+        ("\nHEALTHCHECK", "\nLABEL", "no health check"),
+        (" --require-hashes", "", "packages without hashes"),
         ("COPY . ", "COPY --chown=1034 . ", "code that its user may change"),
     ],
 )
@@ -120,6 +123,20 @@ def test_pods_have_no_rights_and_bounds_and_are_replaced_without_a_gap() -> None
     assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/tmp"}]
 
 
+def test_a_pod_that_ends_has_time_for_what_it_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bento import guards
+
+    for name in ("QUEUE", "BODY", "REQUEST"):
+        monkeypatch.delenv(f"ECGBEATS_{name}_SECONDS", raising=False)
+    limits = guards._traffic()
+    pod = manifest()["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    command, waits = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == "sleep"
+    longest = limits.queue_s + limits.body_s + limits.request_s
+    assert pod["terminationGracePeriodSeconds"] >= int(waits) + longest
+
+
 def test_image_and_manifest_agree() -> None:
     of_image = dict(instructions(path_of(ROOT).read_text("utf-8")))
     found = manifest()
@@ -130,7 +147,8 @@ def test_image_and_manifest_agree() -> None:
     assert (context["runAsUser"], context["runAsGroup"]) == (user, group)
     (port,) = pod["containers"][0]["ports"]
     assert str(port["containerPort"]) == of_image["EXPOSE"] == json.loads(of_image["CMD"])[-1]
-    assert f"127.0.0.1:{of_image['EXPOSE']}/readyz" in of_image["HEALTHCHECK"]
+    assert f"'127.0.0.1', {of_image['EXPOSE']}, " in of_image["HEALTHCHECK"]
+    assert "/readyz" in of_image["HEALTHCHECK"]
     labels = deployment["template"]["metadata"]["labels"]
     assert deployment["selector"]["matchLabels"] == labels
     assert found["Service"]["spec"]["selector"] == labels
