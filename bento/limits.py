@@ -23,5 +23,6 @@ MAX_FS = _limit("MAX_FS", 10_000)
 MAX_BEATS = _limit("MAX_BEATS", 12_000)
 MAX_PICTURES = _limit("MAX_PICTURES", 64)
 MAX_FIELD_BYTES = _limit("MAX_FIELD_BYTES", 1024)
-# Beats of a request that its line in the log tells of, evenly picked (`bento.observing`).
-LOGGED_BEATS = _limit("LOGGED_BEATS", 64)
+# Beats of a request that its line in the log tells of, evenly picked (`bento.observing`); 0 for
+# no such line.
+LOGGED_BEATS = _limit("LOGGED_BEATS", 64, least=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,13 +41,24 @@ def noted(scope: MutableMapping[str, Any]) -> Noted:
 
 
 def emit(event: str, **fields: object) -> None:
-    """Write one line: the time (UTC, ISO 8601), the event, the request's id, and `fields`."""
+    """Write one line: the time (UTC, ISO 8601), the event, the request's id, and `fields`.
+
+    A stream that takes nothing (a full disk, a reader that has gone, a closed file) loses the line:
+    requests are answered without a log.
+
+    Raises
+    ------
+    ValueError
+        A field is NaN or infinite.
+    """
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": event,
         "request_id": REQUEST_ID.get(),
         **fields,
     }
-    # One write a line: workers share the stream.
-    sys.stdout.write(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n")
-    sys.stdout.flush()
+    text = json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
+    with suppress(OSError, ValueError):
+        # One write a line: workers share the stream.
+        sys.stdout.write(text)
+        sys.stdout.flush()

@@ -108,10 +108,10 @@ def _of_recording(answered: Answered) -> dict[str, Any]:
 
 
 def _quietly(line: Callable[[], dict[str, Any]]) -> None:
+    if not LOGGED_BEATS:
+        return
     try:
-        fields = line()
+        emit(EVENT, **line())
     except Exception as error:
         # Its kind alone: its words may quote what came.
         emit("not_observed", error=type(error).__name__)
-        return
-    emit(EVENT, **fields)

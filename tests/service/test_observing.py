@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import sys
 from pathlib import Path
@@ -100,3 +102,38 @@ def test_a_request_is_answered_whatever_becomes_of_its_line(
     (line,) = observed(capsys.readouterr().out)
     assert (line["event"], line["error"]) == ("not_observed", "ValueError")
     assert "Jane" not in json.dumps(line)
+
+
+class Full(io.TextIOBase):
+    """A log on a disk that is full."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+
+    def write(self, _: str) -> int:
+        self.tried += 1
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_request_is_answered_where_no_log_can_be_written(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    png = encode_png(random_images(1)[0], SPEC.spec_id)
+    for log in (full := Full(), closed := io.StringIO()):
+        if log is closed:
+            log.close()
+        monkeypatch.setattr(sys, "stdout", log)
+        assert client.post("/classify", files=[("file", ("a.png", png))]).status_code == 200
+        assert client.post("/classify", files=[("file", ("a.png", b"no"))]).status_code == 422
+    assert full.tried >= 3
+
+
+def test_observation_can_be_off(
+    client: TestClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["bento.observing"], "LOGGED_BEATS", 0)
+    capsys.readouterr()
+    png = encode_png(random_images(1)[0], SPEC.spec_id)
+    assert client.post("/classify", files=[("file", ("a.png", png))]).status_code == 200
+    said = capsys.readouterr().out
+    assert observed(said) == [] and '"answered"' in said
