@@ -99,7 +99,24 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     )
 
 
+@cache
+def small_bombs() -> tuple[bytes, ...]:
+    """PNGs of a small file and a small size, as their first chunk has it, that take long."""
+    small, large = (struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0) for side in (16, 2000))
+    pixels, end = _chunk(b"IDAT", _zeros(2000 * 2001)), _chunk(b"IEND", b"")
+    begin = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", small)
+    texts = b"".join(_chunk(b"zTXt", b"%d\0\0" % k + _zeros(1_000_000)) for k in range(58))
+    return (
+        begin + texts + pixels + end,
+        begin + pixels + texts + end,
+        begin + _chunk(b"IHDR", large) + pixels + end,
+        begin + _chunk(b"tEXt", b"") * 4000 + pixels + end,
+    )
+
+
 def crafted_png(rng: Random) -> bytes:
+    if rng.random() < 0.1:
+        return bytes(pick(rng, small_bombs()))  # type: ignore[call-overload]
     sizes = (0, 1, 16, 90, 2000, 30_000, 2**31 - 1, 2**32 - 1)
     width, height = int(pick(rng, sizes)), int(pick(rng, sizes))
     depth, colour = int(pick(rng, (1, 8, 16, 3, 255))), int(pick(rng, (0, 2, 3, 4, 6, 9)))

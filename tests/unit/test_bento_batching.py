@@ -12,6 +12,7 @@ from PIL import Image
 import ecgbeats.records  # noqa: F401  # before `bento`, which does without the WFDB package
 from bento.batching import Batches
 from bento.tuning import at_once
+from tests.support.hostile_files import small_bombs
 
 pytestmark = pytest.mark.unit
 
@@ -93,6 +94,7 @@ def encoded(size: tuple[int, int], format: str = "PNG") -> bytes:
         ([b"\x89PNG\r\n\x1a\n"], False),
         ([b""], False),
         ([], False),
+        *(([bomb], False) for bomb in small_bombs()),
     ],
 )
 def test_only_one_small_png_is_answered_on_the_event_loop(files: list[bytes], at: bool) -> None:
