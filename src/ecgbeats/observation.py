@@ -36,6 +36,9 @@ _SMOOTH_S = 0.025
 _FROM_MAD = 1.4826
 _RR_STEP_S = 0.02
 
+# Grey levels as an image has them, 0 to 1.
+_LEVELS = np.arange(256, dtype=np.float32) / 255
+
 # A header may call a lead anything, a person's name included: only these are repeated.
 _KNOWN_LEAD = re.compile(
     r"I{1,3}|AV[RLF]|V[1-9]?R?|V[XYZ]|[XYZ]|ML(I{1,3}|[2-5])|(MV|MCL|MLV)[1-6]|MOD-V1"
@@ -57,15 +60,19 @@ def image_features(images: np.ndarray, strip_height: int) -> dict[str, np.ndarra
     strip_height : int
         Rows of the rhythm strip at the bottom; 0 for none, whose number is then NaN.
     """
-    panels = images[:, : images.shape[1] - strip_height].astype(np.float32) / 255
-    flat = panels.reshape(len(images), -1)
-    away = np.abs(flat - np.median(flat, axis=1, keepdims=True))
-    steps = np.diff(panels, n=2, axis=2) if panels.shape[2] > 2 else np.zeros((len(images), 1, 1))
+    panels = images[:, : images.shape[1] - strip_height]
+    grey = panels.astype(np.float32) / 255
+    flat = grey.reshape(len(images), -1)
+    if grey.shape[2] > 2:
+        steps = grey[:, :, 1:] - grey[:, :, :-1]
+        steps = steps[:, :, 1:] - steps[:, :, :-1]
+    else:
+        steps = np.zeros((len(images), 1, 1), np.float32)
     strip = images[:, images.shape[1] - strip_height :].astype(np.float32)
     found = {
         "image_mean": flat.mean(axis=1),
         "image_contrast": flat.std(axis=1),
-        "image_peak": np.percentile(away, 99, axis=1),
+        "image_peak": np.array([_peak(image) for image in panels], np.float32),
         "image_noise": np.abs(steps).mean(axis=(1, 2)),
         "image_rhythm": (
             np.abs(strip - 128).mean(axis=(1, 2)) / 127
@@ -73,7 +80,31 @@ def image_features(images: np.ndarray, strip_height: int) -> dict[str, np.ndarra
             else np.full(len(images), np.nan)
         ),
     }
-    return {name: np.round(values.astype(np.float64), 3) for name, values in found.items()}
+    rows = np.round(np.array([*found.values()], np.float64), 3)
+    return dict(zip(found, rows, strict=True))
+
+
+def _peak(image: np.ndarray) -> np.float32:
+    """The 99th percentile of what stands off from the median grey, of one image of uint8.
+
+    As `np.percentile(np.abs(grey - np.median(grey)), 99)` of float32 has it, to the last bit: from
+    counts of the 256 levels, for a service does this beside each answer.
+    """
+    counts = np.bincount(image.ravel(), minlength=256)
+    below = counts.cumsum()
+    last = image.size - 1
+    middle = below.searchsorted([last // 2, (last + 1) // 2], side="right")
+    median = (_LEVELS[middle[0]] + _LEVELS[middle[1]]) / np.float32(2)
+    away = np.abs(_LEVELS - median)
+    order = away.argsort()
+    at = last * 0.99
+    place = int(at)
+    ranks = counts[order].cumsum().searchsorted([place, min(place + 1, last)], side="right")
+    low, high = away[order[ranks]]
+    share = at - place
+    if share >= 0.5:
+        return np.float32(high - (high - low) * (1 - share))
+    return np.float32(low + (high - low) * share)
 
 
 def signal_features(

@@ -62,6 +62,39 @@ def test_an_empty_and_a_noisy_image_are_unlike_a_drawn_one() -> None:
     assert np.isnan(observation.image_features(drawn[None], 0)["image_rhythm"]).all()
 
 
+def plainly(images: np.ndarray, strip_height: int) -> dict[str, np.ndarray]:
+    """The numbers as NumPy has words for them, on which references have been made."""
+    panels = images[:, : images.shape[1] - strip_height].astype(np.float32) / 255
+    flat = panels.reshape(len(images), -1)
+    away = np.abs(flat - np.median(flat, axis=1, keepdims=True))
+    steps = np.diff(panels, n=2, axis=2) if panels.shape[2] > 2 else np.zeros((len(images), 1, 1))
+    return {
+        "image_mean": flat.mean(axis=1),
+        "image_contrast": flat.std(axis=1),
+        "image_peak": np.percentile(away, 99, axis=1),
+        "image_noise": np.abs(steps).mean(axis=(1, 2)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("shape", "strip"), [((72, 64), 8), ((64, 64), 0), ((36, 51), 5), ((7, 13), 0), ((1, 2), 0)]
+)
+def test_the_quick_way_to_the_numbers_gives_the_same(
+    shape: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(shape)
+    drawn = rng.normal(128, [[[1]], [[20]], [[90]]] * 40, (120, *shape))
+    few = rng.choice([0, 128, 255], (120, *shape), p=[0.03, 0.9, 0.07])
+    images = np.concatenate([drawn.clip(0, 255), few, np.full((1, *shape), 77)]).astype(np.uint8)
+    # To the last bit, not to the three decimals alone.
+    monkeypatch.setattr(np, "round", lambda values, _: values)
+    found = observation.image_features(images, strip)
+    for name, values in plainly(images, strip).items():
+        assert np.array_equal(found[name], values), name
+        one = observation.image_features(images[5:6], strip)[name]
+        assert one[0] == plainly(images[5:6], strip)[name][0]
+
+
 def test_at_most_so_many_beats_are_picked_from_first_to_last() -> None:
     assert observation.pick(3, 64).tolist() == [0, 1, 2]
     some = observation.pick(1000, 64)
