@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,25 @@ def test_new_patients_are_no_drift(tmp_path: Path, reference: Reference) -> None
     found = judged(tmp_path, reference, [nothing] * 12)
     # Two in a hundred windows may; two of twelve would in two of a hundred cases.
     assert sum(each.state == "drifted" for each in found) <= 1
+
+
+@pytest.mark.parametrize("tested", [1, 3])
+def test_few_tested_patients_do_not_make_everything_drift(
+    tested: int, tmp_path: Path, reference: Reference
+) -> None:
+    few = replace(
+        reference,
+        confidence=reference.confidence[:tested],
+        shares=reference.shares[:tested],
+        uncertain=reference.uncertain[:tested],
+    )
+    found = judged(tmp_path, few, [nothing, taller(3)])
+    assert found[1].state == "drifted"
+    assert all(np.isfinite(each.threshold) for window in found for each in window.distances)
+    usual = {each.feature: each.usual is not None for each in found[0].distances}
+    assert usual["amplitude_mv"] and not usual["confidence"] and not usual["class_mix"]
+    over = {each.feature for each in found[0].distances if each.of_threshold > 1}
+    assert "amplitude_mv" not in over and "rr_s" not in over
 
 
 def test_one_drifted_window_is_no_persistent_drift(tmp_path: Path, reference: Reference) -> None:

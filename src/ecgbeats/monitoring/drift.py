@@ -224,7 +224,8 @@ class _Null:
         level = float(np.quantile(rare, false_alarm))
         raised = t.ppf(1 - level, patients - 1) / norm.ppf(1 - level)
         limits = np.quantile(values, 1 - level, axis=1) * raised
-        return dict(zip(self.found, limits.tolist(), strict=True))
+        told = zip(self.found, limits.tolist(), strict=True)
+        return {key: limit for key, limit in told if np.isfinite(limit)}
 
 
 def _distances(
@@ -242,9 +243,10 @@ def _distances(
         if np.isfinite(have).mean() >= _KNOWN_SHARE:
             _numbers(name, _scaled(name, rows), _scaled(name, have), weights, values, null)
     _shares(window, reference, of_answers, values, null)
-    usual = null.usual(
-        params.false_alarm, min(len(next(iter(reference.inputs.values()))), len(reference.shares))
-    )
+    # Of those alone that were resampled: a side of fewer patients has told nothing.
+    sides = [len(next(iter(reference.inputs.values()))), len(reference.shares)]
+    resampled = [count for count in sides if count >= _LEAST_OF_REFERENCE]
+    usual = null.usual(params.false_alarm, min(resampled)) if resampled else {}
     least = {
         PSI: params.least_psi,
         KS: params.least_ks,
