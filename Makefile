@@ -130,4 +130,5 @@ publish: ## dist/ as a release on GitHub [TAG=...]
 
 clean: ## Remove what runs made (not the environment, not data that were added)
 	git clean -fdXq -e '!/data/added/*' -e '!/reports/data/*' data reports
-	rm -rf beats dist mlruns mlartifacts mlflow.db .prefect .bentoml .dvc/cache .dvc/tmp
+	rm -rf beats dist mlruns mlartifacts mlflow.db .prefect .bentoml .dvc/tmp
+	$(if $(wildcard data/added/*.dvc),@echo "kept .dvc/cache: it holds the versions of data that were added",rm -rf .dvc/cache)

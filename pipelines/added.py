@@ -93,11 +93,19 @@ def page_of(root: Path, name: str) -> Path:
 
 def names(root: Path) -> list[str]:
     """What was added, by name."""
-    return sorted(path.stem for path in (root / FOLDER).glob("*.dvc"))
+    found = (path.stem for path in (root / FOLDER).glob("*.dvc"))
+    # Hidden is what a process that was killed has left.
+    return sorted(name for name in found if not name.startswith("."))
 
 
-def find(root: Path, name: str) -> Entry | None:
+def find(root: Path, name: str, *, unfinished: bool = False) -> Entry | None:
     """The entry of that name, or None.
+
+    Parameters
+    ----------
+    unfinished : bool
+        Take what an addition left that was killed between DVC and the listing: of a first one
+        nothing is listed yet, of a later one the version before.
 
     Raises
     ------
@@ -108,11 +116,13 @@ def find(root: Path, name: str) -> Entry | None:
     if not path.is_file():
         return None
     stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if unfinished and isinstance(stored, dict) and _META not in (stored.get("meta") or {}):
+        return None
     try:
         values: dict[str, Any] = stored["meta"][_META]
         history = [Version(**each) for each in values.pop("history")]
         # What lies here is what DVC says, whatever the listing remembers.
-        if history[-1].md5 != str(stored["outs"][0]["md5"]).removesuffix(".dir"):
+        if not unfinished and history[-1].md5 != str(stored["outs"][0]["md5"]).removesuffix(".dir"):
             raise ValueError("its last version is not the one that DVC tracks")
         return Entry(name=name, history=history, **values)
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -17,7 +17,7 @@ from ecgbeats.additions.fingerprints import NOBODY, Fingerprints, fingerprints_o
 from ecgbeats.additions.page import quarantine_lines, render_addition, summary_lines
 from ecgbeats.config import Params
 from ecgbeats.datasets import MANIFEST, Manifest, read_description
-from ecgbeats.errors import ConfigError, ServiceError, ValidationFailed
+from ecgbeats.errors import ConfigError, ContractError, DataError, ValidationFailed
 from ecgbeats.files import (
     canonical_json,
     folder_written_aside,
@@ -29,7 +29,7 @@ from ecgbeats.inference import Classifier
 from ecgbeats.labels import LabelScheme
 from ecgbeats.validation.facts import class_column
 from ecgbeats.validation.report import Summary
-from pipelines import added, dag
+from pipelines import added, dag, placing
 from pipelines.added import Entry, Version
 from pipelines.provenance import user_of
 
@@ -108,11 +108,11 @@ def add(
         There is nothing to be added.
     """
     check_name(params, name)
-    with opened(path) as folder:
+    with placing.alone(root), opened(path) as folder:
+        placing.recover(root, name)
         source = sha256_text(sha256_tree(folder) + options.of_content())
-        before = added.find(root, name)
-        place = added.folder_of(root, name)
-        if before is not None and before.source == source and dag.tracked_as_is(root, place):
+        before = added.find(root, name, unfinished=True)
+        if before is not None and before.source == source and placing.as_listed(root, name):
             return Outcome(before, changed=False)
         request = Request(
             name=name,
@@ -126,14 +126,17 @@ def add(
         )
         pictures = not _has_records(folder)
         scheme = _scheme(params, options.labels, pictures)
-        with _page(root, name) as page, folder_written_aside(place) as aside:
-            if pictures:
-                entry, lines = _add_pictures(request, path, scheme, aside, page, source)
-            else:
-                entry, lines = _add_records(
-                    root, params, request, options, scheme, aside, page, source, tell
-                )
-    return _settle(root, before, replace(entry, labels_trusted=options.labels_trusted), lines)
+        with _page(root, name) as page:
+            with folder_written_aside(placing.fresh_of(root, name)) as aside:
+                if pictures:
+                    entry, lines = _add_pictures(request, path, scheme, aside, page, source)
+                else:
+                    entry, lines = _add_records(
+                        root, params, request, options, scheme, aside, page, source, tell
+                    )
+            entry = replace(entry, labels_trusted=options.labels_trusted)
+            with placing.in_place(root, name):
+                return _settle(root, before, entry, lines)
 
 
 def check_name(params: Params, name: str) -> None:
@@ -171,7 +174,8 @@ def _scheme(params: Params, protocol: str | None, pictures: bool) -> LabelScheme
 def _page(root: Path, name: str) -> Iterator[Path]:
     """A new folder for the page, which takes the place of the old one, or of the last refusal.
 
-    Where the batch is refused, the page of what is there already stays.
+    Where the batch is refused, the page of what is there already stays. Where the batch is not to
+    blame (DVC, an interrupt), there is no new page.
     """
     place = added.page_of(root, name).parent
     place.mkdir(parents=True, exist_ok=True)
@@ -180,7 +184,7 @@ def _page(root: Path, name: str) -> Iterator[Path]:
         fresh.mkdir()
         try:
             yield fresh
-        except BaseException:
+        except (ConfigError, ContractError, DataError):
             if any(fresh.iterdir()):
                 shutil.rmtree(place / REFUSED, ignore_errors=True)
                 os.replace(fresh, place / REFUSED)
@@ -353,15 +357,8 @@ def _has_registry(root: Path) -> bool:
 
 
 def _settle(root: Path, before: Entry | None, entry: Entry, lines: Sequence[str]) -> Outcome:
-    """Put the folder, which is in place, under DVC, and list it; on failure as it was before."""
-    place = added.folder_of(root, entry.name)
-    try:
-        md5 = dag.track(root, place)
-    except ServiceError:
-        shutil.rmtree(place, ignore_errors=True)
-        if before is not None:
-            dag.restore(root, place)
-        raise
+    """Put the folder, which is in place, under DVC, and list it."""
+    md5 = dag.track(root, added.folder_of(root, entry.name))
     history = list(before.history) if before is not None else []
     if before is not None and history[-1].md5 == md5:
         # Other packing of the same.

@@ -260,17 +260,6 @@ def tracked_as_is(root: Path, folder: Path) -> bool:
         raise ServiceError(f"DVC: {folder.name}: {error}") from error
 
 
-def restore(root: Path, folder: Path) -> None:
-    """Bring `folder` back as its .dvc file says, from DVC's cache."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        Repo(str(root)).checkout(targets=[f"{folder}.dvc"], force=True)
-    except DvcException as error:
-        raise ServiceError(f"DVC: {folder.name} could not be restored: {error}") from error
-
-
 def untrack(root: Path, folder: Path) -> None:
     """Remove `folder` and its .dvc file; what DVC's cache holds of it stays."""
     from dvc.exceptions import DvcException

@@ -109,12 +109,17 @@ def list_() -> None:
     """What was added: version, records, patients, beats, and the recipes that use it."""
     root = enter()
     from ecgbeats.config import read_params
+    from ecgbeats.errors import DataError
     from pipelines import added
     from pipelines.uniting import users_of
 
     params = read_params(root / "params.yaml")
     for name in added.names(root):
-        entry = added.get(root, name)
+        try:
+            entry = added.get(root, name)
+        except DataError as error:
+            click.echo(f"{name}  broken: {error}")
+            continue
         beats = " ".join(f"{label} {count:,}" for label, count in entry.beats.items())
         users = ", ".join(users_of(params, name)) or "no recipe"
         people = f"{entry.patients} {'patients' if entry.kind == 'recordings' else 'groups'}"

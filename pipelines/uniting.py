@@ -15,6 +15,7 @@ from ecgbeats.config import Params, read_params
 from ecgbeats.errors import ConfigError
 from ecgbeats.files import write_text
 from pipelines import added
+from pipelines.placing import as_listed
 
 _RECIPES, _DATASET, _UNIONS = "recipes", "dataset", "unions"
 
@@ -85,6 +86,12 @@ def _check_kind(root: Path, params: Params, recipe: str, name: str) -> None:
         )
     if params.scheme_of(recipe).of_folders:
         raise ConfigError(f"with: {recipe} learns from pictures, {name} holds recordings")
+    if not as_listed(root, name):
+        raise ConfigError(
+            f"with: expected {added.FOLDER}/{name} as it is listed, "
+            f"version {entry.version.number}: `dvc pull {added.FOLDER}/{name}.dvc` "
+            "brings it here, or add it again"
+        )
 
 
 def _used(unions: Mapping[str, Mapping[str, str]], datasets: Any) -> dict[str, Mapping[str, str]]:

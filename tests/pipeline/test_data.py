@@ -1,21 +1,26 @@
-"""`ecgbeats data` and `ecgbeats retrain --with`, as people use them, on the real DAG."""
+"""`ecgbeats data` and what a recipe learns from then, as people use them, on the real DAG."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from ecgbeats.additions.naming import prefix_of
 from ecgbeats.config import read_params
-from ecgbeats.errors import ConfigError
+from ecgbeats.errors import ConfigError, DataError
 from ecgbeats.files import sha256_tree
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.split import assign_sides
-from pipelines import added
+from pipelines import added, dag
+from pipelines.adding import Options, Outcome
+from pipelines.adding import add as run_add
 from pipelines.dag import Dag
 from pipelines.uniting import change_additions
 from tests.support.clinics import write_clinic, write_record
@@ -29,12 +34,19 @@ pytestmark = [
 NEW = prefix_of("ward")
 
 
-@pytest.fixture(scope="module")
-def project(drawn: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+@pytest.fixture
+def project(drawn: Project, tmp_path: Path) -> Project:
     """A checkout whose images are drawn, and a folder of new records beside it."""
-    params = tiny_params()
-    params["recipes"][RECIPE]["train"] |= {"epochs": 1, "patience": 1}
-    made = Project.create_after(drawn, tmp_path_factory.mktemp("data") / "project", params)
+    return with_clinic(Project.create_after(drawn, tmp_path / "project", tiny_params()))
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Project:
+    """The same, but nothing has run."""
+    return with_clinic(Project.create(tmp_path / "project"))
+
+
+def with_clinic(made: Project) -> Project:
     write_clinic(made.root.parent / "clinic", 5, fs=250)
     (made.root.parent / "people.csv").write_text(
         "record,patient\nr1,anna\nr2,anna\nr3,carl\nr4,dora\nr5,emil\nr6,emil\ns002,frida\n"
@@ -46,6 +58,14 @@ def data(project: Project, *words: str) -> str:
     done = project.call("ecgbeats", "data", *words)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def add_here(project: Project) -> Outcome:
+    """The same in this process, where it can be made to fail."""
+    root = project.root
+    options = Options(patients=root.parent / "people.csv", ask_model=False)
+    params = read_params(root / "params.yaml")
+    return run_add(root, params, "ward", root.parent / "clinic", options, lambda words: None)
 
 
 def add(project: Project, path: str) -> str:
@@ -95,19 +115,70 @@ def test_what_is_refused_leaves_no_trace_but_its_page(project: Project) -> None:
     assert sha256_tree(project.root / "data/added") == before
 
 
-def test_a_recipe_is_trained_with_what_was_added_and_tested_as_before(
-    project: Project, prefect_api: str
+class Killed(BaseException):
+    """Nothing that any of our code expects."""
+
+
+def test_an_addition_that_fails_half_way_changes_nothing_and_can_be_made_again(
+    bare: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = project.with_prefect(prefect_api)
-    params = read_params(here.root / "params.yaml")
-    drawn = BeatImages.open(here.root / "data/images" / RECIPE).beats
+    def fail(*_: object) -> str:
+        raise Killed
+
+    folder = bare.root / "data/added"
+    for number, where in ((1, (added, "write")), (2, (dag, "track")), (2, (added, "write"))):
+        held = sha256_tree(folder)
+        with monkeypatch.context() as patched:
+            patched.setattr(*where, fail)
+            with pytest.raises(Killed):
+                add_here(bare)
+        assert sha256_tree(folder) == held
+        assert not [path.name for path in folder.iterdir() if path.name.endswith((".new", ".old"))]
+        if number == 1:
+            add_here(bare)
+            write_record(bare.root.parent / "clinic", "r6", 900)
+    made = add_here(bare).entry
+    assert [each.number for each in made.history] == [1, 2]
+
+
+def test_a_process_killed_half_way_leaves_what_the_next_one_clears_up(bare: Project) -> None:
+    add_here(bare)
+    root, pointer = bare.root, added.pointer_of(bare.root, "ward")
+    place, old = added.folder_of(root, "ward"), root / "data/added/.ward.old"
+    listed, before = pointer.read_text(), sha256_tree(place)
+    # Killed before DVC had the new version, which is in its place.
+    shutil.copytree(place, old)
+    (place / "r1.dat").unlink()
+    with pytest.raises(ConfigError, match="as it is listed, version 1"):
+        change_additions(root, RECIPE, with_=("ward",))
+    assert not add_here(bare).changed
+    assert (sha256_tree(place), old.exists()) == (before, False)
+    # Killed after DVC had it, and before it was listed.
+    pointer.write_text(re.sub(r"md5: [0-9a-f]+[.]dir", f"md5: {'0' * 32}.dir", listed))
+    assert "ward  broken: " in data(bare, "list")
+    with pytest.raises(DataError, match="add ward again"):
+        change_additions(root, RECIPE, with_=("ward",))
+    assert add_here(bare).entry.version.number == 1
+    assert "ward  version 1 of " in data(bare, "list")
+    # The same of a first version: nothing is listed.
+    pointer.write_text(yaml.safe_dump({"outs": yaml.safe_load(listed)["outs"]}))
+    assert add_here(bare).entry.version.number == 1
+
+
+def test_a_recipe_has_what_was_added_to_learn_from_and_is_tested_as_before(
+    project: Project,
+) -> None:
+    root = project.root
+    write_record(root.parent / "clinic", "r6", 900)
+    add(project, "../clinic")
+    params = read_params(root / "params.yaml")
+    drawn = BeatImages.open(root / "data/images" / RECIPE).beats
     before = assign_sides(drawn, params.scheme_of(RECIPE), params.protocol_of(RECIPE))
 
-    done = here.call("ecgbeats", "retrain", RECIPE, "--with", "ward")
-    # One epoch is not enough for the gate.
-    assert done.returncode in (0, 1), done.stderr[-3000:]
-    assert f"ecgbeats-{RECIPE} version 1" in done.stdout
-    after = pd.read_parquet(here.root / "data/interim" / RECIPE / "split" / "split.parquet")
+    assert change_additions(root, RECIPE, with_=("ward",)) == ("ward",)
+    done = project.call("dvc", "repro", f"split@{RECIPE}")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    after = pd.read_parquet(root / "data/interim" / RECIPE / "split" / "split.parquet")
     new = after["record"].str.startswith(NEW)
     pd.testing.assert_frame_equal(after[~new].reset_index(drop=True), before)
     assert after[new]["record"].nunique() == 6
@@ -115,21 +186,22 @@ def test_a_recipe_is_trained_with_what_was_added_and_tested_as_before(
     assert set(after[new]["side"]) <= {"train", "validation"}
     assert after[new].groupby("patient")["side"].nunique().max() == 1
 
-    dag = Dag(here.root)
-    plan = dag.plan(RECIPE)
+    graph = Dag(root)
+    plan = graph.plan(RECIPE)
     assert [stage.address for stage in plan[:2]] == ["fetch@small", "unite@small-with-ward"]
-    assert dag.data(RECIPE) == here.root / "data/raw/small-with-ward"
-    text = (here.root / "params.yaml").read_text()
-    assert change_additions(here.root, RECIPE, with_=("ward",)) == ("ward",)
-    assert (here.root / "params.yaml").read_text() == text
-    assert all(dag.unchanged(stage) for stage in plan)
+    assert graph.data(RECIPE) == root / "data/raw/small-with-ward"
+    text = (root / "params.yaml").read_text()
+    assert change_additions(root, RECIPE, with_=("ward",)) == ("ward",)
+    assert (root / "params.yaml").read_text() == text
+    ran = [stage for stage in plan if stage.name in ("fetch", "unite", "render", "split")]
+    assert len(ran) == 4 and all(graph.unchanged(stage) for stage in ran)
 
-    refused = here.call("ecgbeats", "data", "remove", "ward")
+    refused = project.call("ecgbeats", "data", "remove", "ward")
     assert refused.returncode == 2
     assert f"`ecgbeats retrain {RECIPE} --without ward` first" in refused.stderr
     with pytest.raises(ConfigError, match="got 'nothing'"):
-        change_additions(here.root, RECIPE, with_=("nothing",))
-    assert change_additions(here.root, RECIPE, without=("ward",)) == ()
-    assert "removed; DVC's cache still holds it" in data(here, "remove", "ward")
-    assert added.names(here.root) == []
-    assert not added.folder_of(here.root, "ward").exists()
+        change_additions(root, RECIPE, with_=("nothing",))
+    assert change_additions(root, RECIPE, without=("ward",)) == ()
+    assert "removed; DVC's cache still holds it" in data(project, "remove", "ward")
+    assert added.names(root) == []
+    assert not added.folder_of(root, "ward").exists()
