@@ -145,6 +145,10 @@ def check_name(params: Params, name: str) -> None:
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise ConfigError(f"data: expected a name of a-z, 0-9 and -, got {name!r}")
+    if "with" in name.split("-"):
+        raise ConfigError(
+            f"data: expected a name without the word 'with', as unions have: {name!r}"
+        )
     if name in params.datasets or name in params.unions:
         raise ConfigError(f"data: params.yaml has a dataset {name!r} already; choose another name")
 

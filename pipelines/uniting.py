@@ -51,10 +51,9 @@ def change_additions(
     dataset, chain = chained(base, wanted)
     unions = {**{k: v.model_dump() for k, v in params.unions.items()}, **chain}
     datasets = {n: each.dataset for n, each in params.recipes.items()} | {recipe: dataset}
-    text = with_dataset(text, recipe, dataset)
-    write_text(path, with_unions(text, _used(unions, datasets.values())))
-    changed = read_params(path)
-    assert changed.additions_of(recipe) == wanted
+    text = with_unions(with_dataset(text, recipe, dataset), _used(unions, datasets.values()))
+    _check_changed(params, text, recipe, wanted)
+    write_text(path, text)
     return wanted
 
 
@@ -70,6 +69,28 @@ def chained(base: str, names: Sequence[str]) -> tuple[str, dict[str, dict[str, s
         unions[union] = {"base": here, "added": name}
         here = union
     return here, unions
+
+
+def _check_changed(params: Params, text: str, recipe: str, wanted: tuple[str, ...]) -> None:
+    """Make sure that `text` is params.yaml with other additions for `recipe`, for it alone.
+
+    Names that hold "-with-" may make one union of two chains.
+    """
+    try:
+        changed = Params.model_validate(yaml.safe_load(text))
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"params.yaml: not changed, it would not be valid: {error}") from error
+    for name, each in params.recipes.items():
+        ours = params.parts_of(each.dataset)
+        if name == recipe:
+            ours = (ours[0], wanted)
+        then = changed.parts_of(changed.recipes[name].dataset)
+        if then != ours:
+            new, old = (" + ".join([base, *more]) for base, more in (then, ours))
+            raise ConfigError(
+                f"params.yaml: not changed, {name} would learn from {new} instead of {old}: two "
+                "unions would have one name"
+            )
 
 
 def users_of(params: Params, name: str) -> list[str]:

@@ -7,17 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from ecgbeats.additions.frozen import assign_with_additions, side_of_patient
 from ecgbeats.additions.union import read_origins, unite
-from ecgbeats.config import PatientSplit, Protocol
+from ecgbeats.config import PatientSplit, Protocol, read_params
 from ecgbeats.datasets import RecordEntry, read_manifest, write_manifest
-from ecgbeats.errors import ContractError, DataError, ValidationFailed
+from ecgbeats.errors import ConfigError, ContractError, DataError, ValidationFailed
 from ecgbeats.records import read_annotations, read_recording
 from ecgbeats.sources.wfdb_folder import fetch_wfdb_folder
 from ecgbeats.split import TEST, TRAIN, UNUSED, VALIDATION, assign_sides
+from pipelines import uniting
+from pipelines.adding import check_name
 from pipelines.uniting import chained, with_dataset, with_unions
 from tests.support.clinics import rhythm, write_record
+from tests.support.projects import tiny_params
 from tests.support.recordings import AAMI5
 from tests.unit.test_sources_wfdb_folder import source
 
@@ -186,3 +190,20 @@ def test_params_are_changed_in_two_places_and_nowhere_else() -> None:
     block = TEXT.replace("unions: {}", "unions:\n  old:\n    base: x\n    added: y")
     assert "# Theirs." in with_unions(block, unions)
     assert "unions: {\n" in with_unions("recipes: {}\n", unions)
+
+
+def test_two_chains_of_one_name_change_no_other_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = tiny_params()
+    params["unions"] = {"small-with-a-with-b": {"base": "small", "added": "a-with-b"}}
+    params["recipes"]["other"] = {**params["recipes"]["tiny"], "dataset": "small-with-a-with-b"}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    before = path.read_text()
+    monkeypatch.setattr(uniting, "_check_kind", lambda *_: None)
+    with pytest.raises(ConfigError, match=r"other would learn from small [+] a [+] b instead of"):
+        uniting.change_additions(tmp_path, "tiny", with_=("a", "b"))
+    assert path.read_text() == before
+    with pytest.raises(ConfigError, match="without the word 'with'"):
+        check_name(read_params(path), "a-with-b")
