@@ -21,14 +21,17 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from ecgbeats.errors import EcgbeatsError
-from ecgbeats.files import sha256_text
+from ecgbeats.errors import EcgbeatsError, GateFailed
+from ecgbeats.files import canonical_json, sha256_text
 from pipelines.environment import enter
 
 # Named as in prefect.yaml, <flow>/<deployment>.
 RETRAIN, APPROVE = "retrain-and-propose/retrain", "promote-when-approved/approve"
 # A flow run that waits for its answer has asked for it by this name before.
 _ASKED = "approval"
+_REJECTED = "Rejected"
+# For one reason.
+_TRIES = 3
 
 
 class Approval(RunInput):
@@ -41,19 +44,33 @@ class Approval(RunInput):
 
 @flow(name="retrain-and-propose", persist_result=False)
 def retrain_and_propose(
-    recipe: str, promotion: Literal["leave", "ask", "at-once"] = "leave"
+    recipe: str,
+    promotion: Literal["leave", "ask", "at-once"] = "leave",
+    with_: list[str] | None = None,
 ) -> State[str]:
     """Retrain RECIPE; say what shall become of a challenger.
 
+    A model that the gate rejects is the state "Rejected", which is one of failure.
+
     Parameters
     ----------
+    with_ : list of str, optional
+        Additions that it is to learn from too, as of `ecgbeats retrain --with`; params.yaml keeps
+        them.
     promotion : {"leave", "ask", "at-once"}
         It stays challenger; a person is asked; or it is promoted where the gate passes again.
     """
     root = enter()
     from pipelines.retrain import retrain
+    from pipelines.uniting import change_additions
 
+    try:
+        change_additions(root, recipe, with_=with_ or ())
+    except EcgbeatsError as error:
+        return Failed(message=str(error))
     run = retrain(root, recipe)
+    if isinstance(run.error, GateFailed):
+        return Failed(name=_REJECTED, message=str(run.error))
     if run.error is not None:
         return Failed(message=str(run.error))
     made = run.registered
@@ -84,22 +101,39 @@ def promote_when_approved(recipe: str, version: int, wait_hours: float = 168) ->
     )
     if not answer.approve:
         said = f": {answer.reason}" if answer.reason else ""
-        return Completed(name="Rejected", message=f"version {version}: no, by {answer.by}{said}")
+        return Completed(name=_REJECTED, message=f"version {version}: no, by {answer.by}{said}")
     return _promoted(root, recipe, version, answer.by, answer.reason)
 
 
 @flow(name="watch-data", persist_result=False)
 def watch_data(
-    recipe: str, folder: str = "data/added", promotion: Literal["leave", "ask", "at-once"] = "ask"
+    recipe: str,
+    additions: list[str] | None = None,
+    promotion: Literal["leave", "ask", "at-once"] = "ask",
 ) -> State[str]:
-    """Start retraining when the datasets that DVC tracks in `folder` are others than before."""
+    """Start retraining with what was added when it is other than before.
+
+    Parameters
+    ----------
+    additions : list of str, optional
+        Those to train with; by default all from which RECIPE can learn. Those that do not lie
+        here as they are listed have to wait until they do.
+    """
     root = enter()
-    tracked = sorted((root / folder).rglob("*.dvc"))
-    if not tracked:
-        return Completed(message=f"{folder}: no dataset")
-    held = sha256_text("".join(f"{path.name}\n{path.read_text('utf-8')}\n" for path in tracked))
-    words = f"{folder}: {len(tracked)} datasets, state {held[:12]}"
-    return _start(recipe, promotion, f"data-{recipe}-{held}", words)
+    from pipelines import added
+    from pipelines.uniting import usable
+
+    try:
+        found = usable(root, recipe, additions)
+    except EcgbeatsError as error:
+        return Failed(message=str(error))
+    if not found:
+        return Completed(message=f"{added.FOLDER}: nothing that {recipe} can learn from")
+    texts = {name: added.pointer_of(root, name).read_text("utf-8") for name in found}
+    held = sha256_text(canonical_json(texts))
+    words = f"{added.FOLDER}: {', '.join(found)}, state {held[:12]}"
+    parameters = {"recipe": recipe, "promotion": promotion, "with_": list(found)}
+    return _start(parameters, f"data-{recipe}-{held}", words)
 
 
 @flow(name="watch-drift", persist_result=False)
@@ -116,8 +150,9 @@ def watch_drift(
     logs : list of str
         Paths or patterns ("logs/*.jsonl"), relative to the project.
     again_after_days : float
-        Drift lasts until another model is served: for one model, retraining is started once in
-        so many days.
+        Drift lasts until another model is served: for one model, retraining is started at most
+        once in each period of so many days. The periods are counted from 1970, not from the last
+        start, so that two starts may be closer than that; those of 7 days begin on Thursdays, UTC.
     """
     root = enter()
     from pipelines.monitoring import watch
@@ -136,7 +171,8 @@ def watch_drift(
     if not done.retrain:
         return Completed(message=words)
     period = int(time.time() // (again_after_days * 86400))
-    return _start(recipe, promotion, f"drift-{recipe}-{done.weights}-{period}", words)
+    parameters = {"recipe": recipe, "promotion": promotion}
+    return _start(parameters, f"drift-{recipe}-{done.weights}-{period}", words)
 
 
 def _matching(root: Path, pattern: str) -> list[Path]:
@@ -146,15 +182,36 @@ def _matching(root: Path, pattern: str) -> list[Path]:
     return sorted(root.glob(pattern))
 
 
-def _start(recipe: str, promotion: str, key: str, words: str) -> State[str]:
-    """Start retraining, unless it was for this very reason before."""
+def _start(parameters: dict[str, Any], key: str, words: str) -> State[str]:
+    """Start retraining, unless it was for this very reason before.
+
+    One that failed is started again at the next look, `_TRIES` times in all. One that the gate
+    rejected is done: the same again would be rejected again.
+    """
     begun = time.time()
-    started = _begin(RETRAIN, {"recipe": recipe, "promotion": promotion}, key)
+    why = ""
+    for number in range(_TRIES):
+        started = _begin(RETRAIN, parameters, f"{key}-{number}" if number else key)
+        if not _in_vain(started.state):
+            break
+        why = f"flow run {started.name}: {started.state and started.state.message}"
+    else:
+        return Failed(
+            message=f"{words}: retraining failed {_TRIES} times, and is not started again; "
+            f"last {why}"
+        )
     created = started.created
     again = created is not None and created.timestamp() < begun
     said = "was started before" if again else "is started"
     get_run_logger().info("%s: retraining %s: flow run %s", words, said, started.name)
     return Completed(message=f"{words}: retraining {said}: flow run {started.name}")
+
+
+def _in_vain(state: State[Any] | None) -> bool:
+    """Whether a run has ended without an answer."""
+    if state is None or state.name == _REJECTED:
+        return False
+    return state.is_failed() or state.is_crashed()
 
 
 def _begin(deployment: str, parameters: dict[str, Any], key: str) -> FlowRun:

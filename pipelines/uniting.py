@@ -6,13 +6,14 @@ Its comments and layout are people's, and stay: no YAML library writes the file 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ecgbeats.config import Params, read_params
-from ecgbeats.errors import ConfigError
+from ecgbeats.errors import ConfigError, DataError
 from ecgbeats.files import write_text
 from pipelines import added
 from pipelines.placing import as_listed
@@ -91,6 +92,28 @@ def _check_changed(params: Params, text: str, recipe: str, wanted: tuple[str, ..
                 f"params.yaml: not changed, {name} would learn from {new} instead of {old}: two "
                 "unions would have one name"
             )
+
+
+def usable(root: Path, recipe: str, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Of the additions `names`, or of all, those that `recipe` can learn from as they lie here.
+
+    Raises
+    ------
+    ConfigError
+        There is no such recipe, or none of a name that was given.
+    """
+    params = read_params(root / "params.yaml")
+    params.recipe(recipe)
+    unknown = sorted(set(names or ()) - set(added.names(root)))
+    if unknown:
+        raise ConfigError(f"data: expected what was added, got {', '.join(unknown)}")
+    found = []
+    for name in added.names(root) if names is None else names:
+        # Pictures, for one; or another process is at it just now.
+        with suppress(ConfigError, DataError):
+            _check_kind(root, params, recipe, name)
+            found.append(name)
+    return tuple(found)
 
 
 def users_of(params: Params, name: str) -> list[str]:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import requests
 import yaml
 
-from ecgbeats.files import write_text
+from ecgbeats.additions.naming import prefix_of
+from tests.support.clinics import write_clinic
 from tests.support.projects import HERE, RECIPE, Project, tiny_params
 
 pytestmark = [
@@ -54,7 +56,7 @@ class Server:
 
     def until(self, run: str, there: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The flow run's state, once it is as wanted or will never be."""
-        end = time.monotonic() + 300
+        end = time.monotonic() + 800
         while time.monotonic() < end:
             state: dict[str, Any] = self.get(f"flow_runs/{run}")["state"]
             if there(state) or state["type"] in _DONE:
@@ -135,6 +137,7 @@ def test_every_deployment_of_the_file_is_on_the_server(
     assert Path(where["directory"]).resolve() == project.root.resolve()
 
 
+@pytest.mark.timeout(1800)
 def test_new_data_start_retraining_and_a_person_decides_on_the_challenger(
     server: Server, project: Project, worker: Callable[[], str]
 ) -> None:
@@ -143,17 +146,17 @@ def test_new_data_start_retraining_and_a_person_decides_on_the_challenger(
     state = server.done(first)
     assert state["type"] == "COMPLETED", f"{state}\n{worker()}"
     assert state["message"] == f"ecgbeats-{RECIPE} version 1: champion"
-    # New data, and something of them that changes the model's content.
-    params = project.params
-    params["recipes"][RECIPE]["evaluate"]["bootstrap"] = 201
-    project.write_params(params)
-    write_text(project.root / "data/added/ward.dvc", "outs:\n- md5: 1\n  path: ward\n")
+    write_clinic(project.root.parent / "clinic", 3, fs=250)
+    project.call("ecgbeats", "data", "add", "ward", "../clinic", "--no-model", check=True)
     watched = server.start("watch-data/new-data", recipe=RECIPE, promotion="ask")
     assert server.done(watched)["type"] == "COMPLETED", worker()
     runs = server.runs_of("retrain-and-propose/retrain")
     assert len(runs) == 2
     state = server.done(runs[-1]["id"])
     assert state["type"] == "COMPLETED", f"{state}\n{worker()}"
+    split = pd.read_parquet(project.root / "data/interim" / RECIPE / "split" / "split.parquet")
+    learnt = split[split["side"].isin(["train", "validation"])]["record"].unique()
+    assert sum(record.startswith(prefix_of("ward")) for record in learnt) == 3
     (waiting,) = server.runs_of("promote-when-approved/approve")
     state = server.until(waiting["id"], lambda state: state["type"] == "PAUSED")
     assert state["name"] == "Suspended", f"{state}\n{worker()}"
