@@ -10,7 +10,7 @@ import importlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -29,6 +29,7 @@ from bento.guards import WORKERS, guards, refuse_upgrades
 from bento.inputs import Explained, Images, Record, Signal
 from bento.metrics import metrics
 from bento.observing import observe_images
+from bento.pixels import check_pixels
 from bento.problems import Refused, log_without_words
 from bento.site import BUNDLE, CARD_OF_MODEL, site
 from bento.tracing import tracing
@@ -100,14 +101,15 @@ class BeatClassifier:
         return Classification(model=self._model, results=results)
 
     def _classified(self, file: list[bytes]) -> Classification:
+        check_pixels(file)
         results: dict[int, Beat] = {}
         decoded = [self._decode(i, data) for i, data in enumerate(file)]
         for loaded in self._loaded:
             places = [i for i, (by, _) in enumerate(decoded) if by is loaded]
             if places:
                 images = np.stack([decoded[i][1] for i in places])
-                metrics().batch(loaded.about.name, len(images))
-                probabilities = predict_all(loaded.classifier, images)
+                count = partial(metrics().batch, loaded.about.name)
+                probabilities = predict_all(loaded.classifier, images, count)
                 results |= zip(places, _beats(loaded, places, images, probabilities), strict=True)
         return Classification(model=self._model, results=[results[i] for i in sorted(results)])
 

@@ -427,6 +427,20 @@ def test_spoilt_images_never_make_the_service_fail(client: TestClient) -> None:
     assert client.post("/classify", files=_files(_png())).is_success
 
 
+def test_images_of_many_pixels_together_are_refused_before_they_are_decoded(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = _picture("JPEG", (300, 300))
+    monkeypatch.setattr(sys.modules["bento.pixels"], "MAX_REQUEST_PIXELS", 250_000)
+    answer = client.post("/classify", files=_files(*[picture] * 3))
+    error = _refusal(answer, 413)
+    assert (error["code"], error["file"]) == ("too_many_pixels", 2)
+    # Fewer are answered, and what is no image is told so.
+    assert client.post("/classify", files=_files(picture, picture)).is_success
+    other = client.post("/classify", files=_files(b"x", *[picture] * 2))
+    assert _refusal(other, 422)["code"] == "not_an_image"
+
+
 def test_openapi_describes_request_and_answer(client: TestClient) -> None:
     spec = client.get("/docs.json").json()
     post = spec["paths"]["/classify"]["post"]
