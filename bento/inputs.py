@@ -15,6 +15,7 @@ from bento.limits import (
     MAX_PICTURES,
     MAX_RECORD_FILE_BYTES,
     MAX_RECORD_FILES,
+    MAX_REQUEST_BYTES,
 )
 from bento.uploads import (
     FORM,
@@ -125,7 +126,7 @@ class Signal(_OfRecording):
             _one(form)
         elif media_type in kinds:
             texts = query_fields(request, fields)
-            body = await read_body(request, MAX_RECORD_FILE_BYTES)
+            body = await read_body(request, min(MAX_RECORD_FILE_BYTES, MAX_REQUEST_BYTES))
             form = Form([Upload(kinds[media_type], body)], texts)
         else:
             raise unsupported(request, f"{FORM}, text/csv or application/json")
