@@ -95,7 +95,7 @@ def code_of(what: Attack, answer: Answer | None) -> str:
 @pytest.fixture(scope="module")
 def service(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("fuzz") / "service"
-    with running(built, folder, ECGBEATS_BODY_SECONDS="2") as found:
+    with running(built, folder, ECGBEATS_BODY_SECONDS="10") as found:
         yield found
 
 

@@ -71,6 +71,7 @@ def service(
         "ECGBEATS_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}/v1/traces",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "NO_PROXY": "127.0.0.1",
+        "ECGBEATS_WORKERS": "2",
     }
     with running(built, folder, **traced) as found:
         yield found
@@ -149,7 +150,9 @@ def test_nobody_is_believed_or_reported_to_unasked(service: Running) -> None:
         assert worker.environ()["ORT_DISABLE_TELEMETRY"] == "1"
 
 
-def test_asked_to_end_it_answers_what_it_took_on(service: Running) -> None:
+def test_asked_to_end_it_answers_what_it_took_on(
+    service: Running, session: requests.Session
+) -> None:
     """Sent whole or in part, waiting or at work: of each request the head had arrived."""
     whole = form_post("/classify_record", RECORD)
     connections = [socket.create_connection(("127.0.0.1", service.port), 60) for _ in range(6)]
@@ -159,7 +162,7 @@ def test_asked_to_end_it_answers_what_it_took_on(service: Running) -> None:
     wanted = 'request_in_progress{endpoint="/classify_record"'
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        lines = [line for line in requests.get(url, timeout=10).text.splitlines() if wanted in line]
+        lines = [line for line in session.get(url, timeout=10).text.splitlines() if wanted in line]
         if lines and float(lines[0].split()[-1]) + len(_answered(service)) >= len(connections):
             break
         time.sleep(0.02)

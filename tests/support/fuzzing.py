@@ -292,10 +292,11 @@ def _leaves(rng: Random, good: Seeds) -> Attack:
 def _slow(rng: Random, good: Seeds) -> Attack:
     """A client that drips: some come to an end in time, some do not."""
     head, body = form_post("/classify", [(f"{MARK}.png", good.images[0])])
-    pieces = int(pick(rng, (3, 40)))
+    # Of the service under test, a body has ten seconds.
+    pieces, pause = ((3, 0.1), (40, 0.3))[int(rng.integers(2))]
     step = max(1, len(body) // pieces)
     parts = [body[i : i + step] for i in range(0, len(body), step)]
-    return Attack("slow", [head, *parts], pause_s=0.1)
+    return Attack("slow", [head, *parts], pause_s=pause)
 
 
 _KINDS: dict[str, tuple[Callable[[Random, Seeds], Attack], float]] = {

@@ -84,7 +84,10 @@ class Running:
 
 @contextmanager
 def running(built: Built, folder: Path, **env: str) -> Iterator[Running]:
-    """Serve the bento from `folder`, with these variables besides; end it afterwards."""
+    """Serve the bento from `folder`, with these variables besides; end it afterwards.
+
+    It has one worker unless they say otherwise, on whatever machine.
+    """
     for name in ("home", "tmp", "cwd", "watch"):
         (folder / name).mkdir(parents=True)
     (folder / "watch" / "sitecustomize.py").write_text(_WATCH, "utf-8")
@@ -105,7 +108,7 @@ def running(built: Built, folder: Path, **env: str) -> Iterator[Running]:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder / "cwd",
-            env={**kept, **paths, **quiet, **env},
+            env={**kept, **paths, **quiet, "ECGBEATS_WORKERS": "1", **env},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
