@@ -391,7 +391,9 @@ def test_writes_no_upload_to_disk_or_log(
     assert client.post("/classify", files=[("file", ("jane-doe.png", _png()))]).is_success
     written = capsys.readouterr().out
     said = [json.loads(line) for line in written.splitlines()]
-    assert [line["code"] for line in said] == ["not_an_image", "unknown_field", None]
+    assert [line["event"] for line in said] == ["answered", "answered", "classified", "answered"]
+    answered = [line for line in said if line["event"] == "answered"]
+    assert [line["code"] for line in answered] == ["not_an_image", "unknown_field", None]
     assert "Traceback" not in caplog.text
     assert "jane-doe" not in written + caplog.text
 
