@@ -35,12 +35,18 @@ class Server:
         self._session.trust_env = False
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = self._session.post(f"{self.url}/{path}", json=body, timeout=60)
-        assert answer.ok, answer.text
-        return answer.json()
+        return self._asked("POST", path, json=body)
 
     def get(self, path: str) -> Any:
-        answer = self._session.get(f"{self.url}/{path}", timeout=60)
+        return self._asked("GET", path)
+
+    def _asked(self, method: str, path: str, **more: Any) -> Any:
+        for _ in range(60):
+            answer = self._session.request(method, f"{self.url}/{path}", timeout=60, **more)
+            # SQLite is locked by another request: Prefect's own client asks again, too.
+            if answer.status_code != 503:
+                break
+            time.sleep(1)
         assert answer.ok, answer.text
         return answer.json()
 
