@@ -79,7 +79,7 @@ def test_only_persistent_drift_starts_retraining(
 
     def begin(*asked: Any) -> Any:
         begun.append(asked)
-        return SimpleNamespace(name="a run", created=None)
+        return SimpleNamespace(name="a run", created=None, state=None)
 
     monkeypatch.setattr(monitoring, "watch", lambda *_: watched)
     monkeypatch.setattr(deployments, "_begin", begin)
