@@ -26,7 +26,6 @@ import yaml
 from ecgbeats.config import SampleSource
 from ecgbeats.datasets import MANIFEST
 from ecgbeats.files import read_json, write_text
-from ecgbeats.signing import check_seal
 from ecgbeats.sources.sample import make_sample
 from pipelines.standing import standing
 from tests.support.databases import write_sums
@@ -465,23 +464,6 @@ def test_the_challenger_is_promoted_with_its_bento(promoted: Moved, project: Pro
     tags = client_of(project).get_model_version(MODEL, "2").tags
     assert tags["bento"] == champion["bento"] and tags["git_commit"] == champion["git_commit"]
     assert "bento answers as offline: " in promoted.done.stderr
-
-
-def test_champions_have_their_release(first: Ran, promoted: Moved, project: Project) -> None:
-    assert first.summary["release"].partition("; ")[0] == f"reports/releases/{MODEL}-1"
-    assert f"  release: reports/releases/{MODEL}-2\n" in promoted.done.stdout
-    one, two = (project.root / "reports" / "releases" / f"{MODEL}-{n}" for n in (1, 2))
-    assert check_seal(one) > 20 and check_seal(two) > 20
-    assert "it was the first champion" in (one / "comparison" / "README.md").read_text()
-    found = read_json(two / "comparison" / "comparison.json")
-    assert [side["name"] for side in found["sides"]] == [f"{MODEL} version {n}" for n in (1, 2)]
-    about = read_json(two / "release.json")
-    assert about["bento"] == promoted.status["champion"]["bento"]
-    # The verdict of the promotion, which knows of the champion; not that of the run.
-    verdict = read_json(two / "verdict" / "verdict.json")
-    assert "test_side" in {row["metric"] for row in verdict["checks"]}
-    states = {link["what"]: link["state"] for link in read_json(two / "lineage.json")}
-    assert set(states.values()) == {"verified"} and "raw data" in states
 
 
 def test_rollback_serves_the_former_champion_again(
