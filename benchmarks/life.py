@@ -158,11 +158,7 @@ def champion(life: Life) -> None:
 
 def first_batch(life: Life) -> None:
     life.tell("A first batch: six more patients")
-    life.run("data", "add", "autumn", str(life.project.parent / "records/autumn"))
-    life.run("retrain", RECIPE, "--with", "autumn", only=_OF_RUN)
-    life.run("compare", f"{RECIPE}@champion", f"{RECIPE}@challenger")
-    life.run("promote", RECIPE, "--by", "Ada", "--reason", "six more patients", lines=6)
-    life.commit("With six more patients")
+    learn(life, "autumn", "six more patients")
 
 
 def swapped_batch(life: Life) -> None:
@@ -175,11 +171,16 @@ def swapped_batch(life: Life) -> None:
 
 def second_batch(life: Life) -> None:
     life.tell("The batch again, put right")
-    life.run("data", "add", "winter", str(life.project.parent / "records/winter"))
-    life.run("retrain", RECIPE, "--with", "winter", only=_OF_RUN)
+    learn(life, "winter", "five more patients")
+
+
+def learn(life: Life, batch: str, why: str) -> None:
+    """Add a batch, train with it, compare, promote."""
+    life.run("data", "add", batch, str(life.project.parent / "records" / batch))
+    life.run("retrain", RECIPE, "--with", batch, only=_OF_RUN)
     life.run("compare", f"{RECIPE}@champion", f"{RECIPE}@challenger")
-    life.run("promote", RECIPE, "--by", "Ada", "--reason", "five more patients", lines=6)
-    life.commit("With all of DS1's patients")
+    life.run("promote", RECIPE, "--by", "Ada", "--reason", why, lines=6)
+    life.commit(f"With {why}")
 
 
 def worse(life: Life) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 
 from ecgbeats.errors import ConfigError
 
@@ -25,14 +26,15 @@ def whole(name: str, default: int, least: int = 1) -> int:
     ConfigError
         It is set to something else.
     """
-    given = text(name)
-    if given is None:
-        return default
-    value = _float(given)
-    if not (value >= least and value.is_integer()):
-        above = "above zero" if least == 1 else f"of at least {least}"
-        raise ConfigError(f"ECGBEATS_{name}: expected a whole number {above}, got {given[:40]!r}")
-    return int(value)
+    above = "above zero" if least == 1 else f"of at least {least}"
+    return int(
+        _number(
+            name,
+            default,
+            f"a whole number {above}",
+            lambda value: value >= least and value.is_integer(),
+        )
+    )
 
 
 def seconds(name: str, default: float) -> float:
@@ -43,15 +45,9 @@ def seconds(name: str, default: float) -> float:
     ConfigError
         It is set to something else.
     """
-    given = text(name)
-    if given is None:
-        return default
-    value = _float(given)
-    if not 0 < value <= 86_400:
-        raise ConfigError(
-            f"ECGBEATS_{name}: expected seconds, above zero and at most a day, got {given[:40]!r}"
-        )
-    return value
+    return _number(
+        name, default, "seconds, above zero and at most a day", lambda value: 0 < value <= 86_400
+    )
 
 
 def flag(name: str, default: bool = False) -> bool:
@@ -87,8 +83,15 @@ def words(name: str) -> tuple[str, ...] | None:
     return found
 
 
-def _float(given: str) -> float:
+def _number(name: str, default: float, expected: str, fits: Callable[[float], bool]) -> float:
+    given = text(name)
+    if given is None:
+        return default
     try:
-        return float(given)
+        value = float(given)
     except ValueError:
-        return math.nan
+        value = math.nan
+    # Infinity is no whole number, and above any bound.
+    if not fits(value):
+        raise ConfigError(f"ECGBEATS_{name}: expected {expected}, got {given[:40]!r}")
+    return value

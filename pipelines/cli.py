@@ -23,6 +23,7 @@ from pipelines import (
     serving_cli,
 )
 from pipelines.environment import enter, project_root
+from pipelines.flow_cli import mirror_option, tell
 
 if TYPE_CHECKING:
     from ecgbeats.config import Params
@@ -49,30 +50,17 @@ main.add_command(deploy_cli.deploy)
 
 @main.command()
 @click.argument("recipe", default="sample-aami5")
-@click.option(
-    "--mirror",
-    envvar="ECGBEATS_MIRROR",
-    help="Folder or URL of PhysioNet's layout, instead of PhysioNet.",
-)
+@mirror_option("Folder or URL of PhysioNet's layout, instead of PhysioNet.")
 @in_words
-def run(recipe: str, mirror: str | None) -> None:
+def run(recipe: str) -> None:
     """Run the whole flow for RECIPE: data to bento, gate included.
 
     Exits 0 when the model passes, 1 when the gate rejects it, 2 when something failed.
     """
-    if mirror:
-        # Relative to where the user stands, not to the project.
-        folder = Path(mirror)
-        os.environ["ECGBEATS_MIRROR"] = str(folder.resolve()) if folder.exists() else mirror
     root = enter()
     from pipelines.retrain import retrain
-    from pipelines.summary import summary
 
-    outcome = retrain(root, recipe)
-    if outcome.metrics:
-        click.echo(summary(outcome, root))
-    if outcome.error is not None:
-        raise outcome.error
+    tell(retrain(root, recipe), root)
 
 
 @main.command()
@@ -308,11 +296,7 @@ def carry(recipe: str) -> None:
 @click.option("--again", is_flag=True, help="Also rows that are there and up to date.")
 @click.option("--page-only", is_flag=True, help="Run nothing; needs no data.")
 @click.option("--readme", is_flag=True, help="Also put the table into README.md.")
-@click.option(
-    "--mirror",
-    envvar="ECGBEATS_MIRROR",
-    help="Where data that is not there yet comes from; see run.",
-)
+@mirror_option("Where data that is not there yet comes from; see run.")
 @in_words
 def benchmark(
     systems: tuple[str, ...],
@@ -322,7 +306,6 @@ def benchmark(
     again: bool,
     page_only: bool,
     readme: bool,
-    mirror: str | None,
 ) -> None:
     """Run systems under protocols, as params.yaml lists them, and write the page on them.
 
@@ -330,9 +313,6 @@ def benchmark(
     Goes on where it was killed; rows that are there and of the present code and parameters
     are not run again. Writes reports/benchmark/index.html, benchmark.md and rows/.
     """
-    if mirror:
-        source = Path(mirror)
-        os.environ["ECGBEATS_MIRROR"] = str(source.resolve()) if source.exists() else mirror
     root = enter()
     from ecgbeats.errors import ServiceError
     from pipelines.benchmark import REPORT

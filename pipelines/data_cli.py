@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from ecgbeats.cli import in_words
 from pipelines.environment import enter
+from pipelines.flow_cli import mirror_option, tell
 
 
 @click.group()
@@ -207,35 +207,21 @@ def remove(name: str) -> None:
 @click.argument("recipe")
 @click.option("--with", "with_", multiple=True, help="Train with this addition too; repeatable.")
 @click.option("--without", multiple=True, help="Train without this addition; repeatable.")
-@click.option(
-    "--mirror",
-    envvar="ECGBEATS_MIRROR",
-    help="Folder or URL of PhysioNet's layout, instead of PhysioNet.",
-)
+@mirror_option("Folder or URL of PhysioNet's layout, instead of PhysioNet.")
 @in_words
-def retrain(
-    recipe: str, with_: tuple[str, ...], without: tuple[str, ...], mirror: str | None
-) -> None:
+def retrain(recipe: str, with_: tuple[str, ...], without: tuple[str, ...]) -> None:
     """Run the whole flow for RECIPE on its dataset and what was added to it.
 
     What it is trained with is kept in params.yaml, and adds up. The test patients stay those
     of the protocol; nobody who is added is ever tested. Exits as `ecgbeats run` does.
     """
-    if mirror:
-        folder = Path(mirror)
-        os.environ["ECGBEATS_MIRROR"] = str(folder.resolve()) if folder.exists() else mirror
     root = enter()
     from pipelines.retrain import retrain as run_retrain
-    from pipelines.summary import summary
     from pipelines.uniting import change_additions
 
     using = change_additions(root, recipe, with_=with_, without=without)
     click.echo(f"{recipe}: with {', '.join(using) or 'nothing added'} (params.yaml)", err=True)
-    outcome = run_retrain(root, recipe)
-    if outcome.metrics:
-        click.echo(summary(outcome, root))
-    if outcome.error is not None:
-        raise outcome.error
+    tell(run_retrain(root, recipe), root)
 
 
 COMMANDS = (data, retrain)

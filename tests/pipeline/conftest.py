@@ -17,6 +17,7 @@ from tests.support.projects import (
     healthy,
     without_their_settings,
 )
+from tests.support.servers import stop
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +64,4 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             time.sleep(0.2)
         yield url
     finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        stop(server)

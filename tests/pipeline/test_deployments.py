@@ -17,6 +17,7 @@ import yaml
 from ecgbeats.additions.naming import prefix_of
 from tests.support.clinics import write_clinic
 from tests.support.projects import HERE, RECIPE, Project, tiny_params
+from tests.support.servers import stop
 
 pytestmark = [
     pytest.mark.pipeline,
@@ -114,12 +115,7 @@ def worker(
     try:
         yield lambda: log.read_text()[-4000:]
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 def status(project: Project) -> dict[str, Any]:

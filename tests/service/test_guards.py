@@ -232,12 +232,16 @@ def test_only_listed_origins_may_ask() -> None:
 def test_a_client_that_asks_too_often_is_told_when_to_come_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    client = serving(RATE_PER_MINUTE="6", RATE_BURST="2", API_KEYS=f"a:{DIGEST} b:{'0' * 64}")
+    other = hashlib.sha256(b"close sesame").hexdigest()
+    client = serving(RATE_PER_MINUTE="6", RATE_BURST="2", API_KEYS=f"a:{DIGEST} b:{other}")
     key = {"X-API-Key": "open sesame"}
     assert [client.get("/echo", headers=key).status_code for _ in range(2)] == [200, 200]
     refused = client.get("/echo", headers=key)
     assert code_of(refused, 429) == "too_many_requests"
     assert 1 <= int(refused.headers["retry-after"]) <= 10
+    said = lines(capsys)[-1]
+    assert (said["code"], said["key"]) == ("too_many_requests", "a")
+    assert client.get("/echo", headers={"X-API-Key": "close sesame"}).is_success
     assert client.get("/readyz").is_success
 
 

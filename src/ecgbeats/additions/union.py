@@ -19,7 +19,7 @@ from ecgbeats.datasets import Manifest, RecordEntry, read_manifest, write_manife
 from ecgbeats.errors import ContractError, DataError
 from ecgbeats.files import folder_written_aside, read_json, write_text
 from ecgbeats.progress import say
-from ecgbeats.sources.wfdb_folder import RecordFiles, files_of
+from ecgbeats.sources.wfdb_folder import RecordFiles, files_of, prefixed_header
 
 ORIGINS = "origins.json"
 
@@ -160,21 +160,10 @@ def _copy(
 ) -> None:
     for file in files.headers:
         content = (source / file).read_bytes()
-        (target / f"{prefix}{file}").write_bytes(_renamed(content, prefix.encode()))
+        (target / f"{prefix}{file}").write_bytes(prefixed_header(content, prefix.encode()))
     for file in files.signals:
         shutil.copyfile(source / file, target / f"{prefix}{PurePosixPath(file).name}")
     shutil.copyfile(source / files.annotations, target / f"{prefix}{record}.{annotator}")
-
-
-def _renamed(header: bytes, prefix: bytes) -> bytes:
-    """A header whose record, segments and signal files have `prefix` before their names."""
-    lines = []
-    for line in header.splitlines(keepends=True):
-        words = line.lstrip()
-        if words and not words.startswith((b"#", b"~")):
-            line = prefix + words
-        lines.append(line)
-    return b"".join(lines)
 
 
 def _both(one: str, other: str) -> str:

@@ -378,13 +378,13 @@ def _copy(source: Path, files: RecordFiles, target: Path) -> None:
         content = (source / file).read_bytes()
         folders = PurePosixPath(file).parent.parts
         if folders:
-            content = _renamed(content, "".join(f"{part}_" for part in folders).encode())
+            content = prefixed_header(content, "".join(f"{part}_" for part in folders).encode())
         (target / _flat(file)).write_bytes(content)
     for file in (*files.signals, files.annotations):
         shutil.copyfile(source / file, target / _flat(file))
 
 
-def _renamed(header: bytes, prefix: bytes) -> bytes:
+def prefixed_header(header: bytes, prefix: bytes) -> bytes:
     """A header whose record, segments and signal files have `prefix` before their names.
 
     In each line that is no comment the first word is such a name.
