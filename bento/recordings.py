@@ -35,7 +35,7 @@ from ecgbeats.labels import LabelScheme
 from ecgbeats.qrs import detect_beats
 from ecgbeats.records import BEAT_SYMBOLS, Annotations, Recording, in_order
 from ecgbeats.signal_text import parse_json, read_csv, read_json_signal
-from ecgbeats.usable import usable_leads
+from ecgbeats.usable import spread, usable_leads
 from ecgbeats.wfdb_bytes import read_annotation_bytes, read_header, read_record
 
 From = Literal["detected", "annotated", "given"]
@@ -231,7 +231,8 @@ def _beats(classifier: Classifier, read: Read, beats_from: From) -> tuple[np.nda
         usable, _, lead, _ = usable_leads(read.recording, classifier.spec, read.lead)
         samples = detect_beats(usable, lead)
     if len(samples) == 0:
-        raise _refused("no_beats", "a recording with heartbeats", f"none {source}")
+        seen = f"none {source} in {spread(read.recording)}"
+        raise _refused("no_beats", "a recording with heartbeats", seen)
     if len(samples) > MAX_BEATS:
         raise _refused("too_many_beats", f"at most {MAX_BEATS} beats", str(len(samples)))
     return samples, source

@@ -2,8 +2,10 @@
 
 CSV: one column a lead, values with a decimal point, divided by comma, semicolon, tab or spaces
 (or, with semicolons, a decimal comma); a first line that holds a word is the header, and lines
-that start with # are left out. A column named as a time or a sample number is one: it gives the
-sampling rate where none is given. JSON: an object with `samples` (numbers, or one list a lead),
+that start with # are left out. A first column that is named as a time or a sample number, or that
+rises by even steps from first line to last as no lead does, is one: it gives the sampling rate
+where none is given and its name tells the unit. Times may be numbers, of a clock (0:00.004) or ISO
+8601. JSON: an object with `samples` (numbers, or one list a lead),
 and what may else be given beside.
 """
 
@@ -15,6 +17,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -37,6 +40,10 @@ _TIME = re.compile(
     re.IGNORECASE,
 )
 _SAMPLE_NUMBER = re.compile(r"sample.*|index|idx|n|#|", re.IGNORECASE)
+_UNIT = re.compile(r"[\[(/] ?(s|sec|seconds?|ms|millis|milliseconds?) ?[\])]?$", re.IGNORECASE)
+_CLOCK = re.compile(r"\[?(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)\]?")
+# So many lines do not rise by even steps by chance.
+_MANY = 32
 _MILLISECONDS = re.compile(r"\bms\b|milli", re.IGNORECASE)
 # A number alone, as "0.1", "-3,5e-2"; NaN stands for a missing sample.
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)|", re.I)
@@ -72,9 +79,9 @@ def read_csv(
         With code "not_a_table", "too_many_samples", "bad_sampling_rate", "missing_sampling_rate"
         or "bad_units".
     """
-    rows, names = _table(data, max_values)
+    rows, names, clock = _table(data, max_values)
     rate = _rate(fs) if fs is not None else None
-    if rows.shape[1] > 1 and (is_time := _time_column(rows, names)) is not None:
+    if rows.shape[1] > 1 and (is_time := _time_column(rows, names, clock)) is not None:
         rate = rate or is_time
         rows, names = rows[:, 1:], names[1:]
     if rows.shape[1] > MAX_LEADS:
@@ -171,7 +178,8 @@ def check_beats(beats: object, length: int) -> np.ndarray:
     return samples
 
 
-def _table(data: bytes, max_values: int) -> tuple[np.ndarray, list[str]]:
+def _table(data: bytes, max_values: int) -> tuple[np.ndarray, list[str], bool]:
+    """Values, a row a line; names of the columns; whether the first was written as a clock."""
     if data.count(b"\n") > max_values:
         raise SignalError("too_many_samples", f"at most {max_values} values", "more lines")
     lines = _lines(data)
@@ -180,7 +188,7 @@ def _table(data: bytes, max_values: int) -> tuple[np.ndarray, list[str]]:
         raise SignalError("not_a_table", "a column of numbers", "an empty file")
     divider = _divider(head[min(1, len(head) - 1)])
     first = _cells(head[0], divider)
-    titled = not all(_NUMBER.fullmatch(cell) for cell in first) or not any(first)
+    titled = not all(not cell or _is_value(cell) for cell in first) or not any(first)
     skipped = int(titled)
     # Below the header may stand the units: 'hh:mm:ss.mmm','mV'.
     while (
@@ -189,18 +197,19 @@ def _table(data: bytes, max_values: int) -> tuple[np.ndarray, list[str]]:
         skipped += 1
     if skipped == len(head):
         raise SignalError("not_a_table", "a column of numbers", "a header and no number below it")
-    columns = len(_cells(head[skipped], divider))
+    cells = _cells(head[skipped], divider)
+    columns, clock = len(cells), _instant(cells[0]) is not None
     parts, read = [], skipped
     rest = itertools.chain(head[skipped:], lines)
     # In blocks: words take ten times the memory of the numbers that they become.
     while block := list(itertools.islice(rest, _BLOCK)):
-        parts.append(_numbers(block, divider, columns, offset=read))
+        parts.append(_numbers(block, divider, columns, clock=clock, offset=read))
         read += len(block)
         if (read - skipped) * columns > max_values:
             raise SignalError("too_many_samples", f"at most {max_values} values", "more")
     names = [cell.strip("'\" ") for cell in first] if titled else []
     names = names if len(names) == columns else [""] * columns
-    return np.concatenate(parts), names
+    return np.concatenate(parts), names, clock
 
 
 def _lines(data: bytes) -> Iterator[str]:
@@ -217,7 +226,9 @@ def _lines(data: bytes) -> Iterator[str]:
             yield bare
 
 
-def _numbers(body: Sequence[str], divider: str | None, columns: int, *, offset: int) -> np.ndarray:
+def _numbers(
+    body: Sequence[str], divider: str | None, columns: int, *, clock: bool, offset: int
+) -> np.ndarray:
     text = body
     if divider != "," and any("," in line for line in body[:50]):
         text = [line.replace(",", ".") for line in body]
@@ -230,6 +241,8 @@ def _numbers(body: Sequence[str], divider: str | None, columns: int, *, offset: 
                 f"{columns} values in each line",
                 f"{len(cells)} in line {number + offset + 1}",
             )
+        if clock and (seconds := _instant(cells[0])) is not None:
+            cells[0] = repr(seconds)
         flat += cells
     try:
         values = np.array([cell or "nan" for cell in flat], dtype=np.float64)
@@ -255,23 +268,40 @@ def _cells(line: str, divider: str | None) -> list[str]:
 
 
 def _is_value(cell: str) -> bool:
-    return bool(cell) and _NUMBER.fullmatch(cell) is not None
+    return bool(cell) and (_NUMBER.fullmatch(cell) is not None or _instant(cell) is not None)
 
 
-def _time_column(rows: np.ndarray, names: Sequence[str]) -> float | None:
-    """The sampling rate by the first column if that is a time; 0 for sample numbers."""
+def _instant(cell: str) -> float | None:
+    """Seconds that a clock or an ISO date with a time shows; None for anything else."""
+    if ":" not in cell:
+        return None
+    if found := _CLOCK.fullmatch(cell := cell.replace(",", ".")):
+        hours, minutes, seconds = found.groups()
+        return 3600.0 * int(hours or 0) + 60 * int(minutes) + float(seconds)
+    try:
+        return datetime.fromisoformat(cell.strip("[]")).replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _time_column(rows: np.ndarray, names: Sequence[str], clock: bool) -> float | None:
+    """The sampling rate by the first column if that is a time; 0 where it does not tell."""
     name = names[0].strip()
     steps = np.diff(rows[:, 0])
-    if not _TIME.fullmatch(name) or not len(steps) or not np.isfinite(steps).all():
+    if not len(steps) or not np.isfinite(steps).all() or not (steps > 0).all():
         return None
-    if not (steps > 0).all():
-        return None
-    step = float(np.median(steps))
-    if _SAMPLE_NUMBER.fullmatch(name):
-        # Without a name it is a number of samples only if it counts.
-        return 0.0 if (steps == 1).all() else None
     # Times are rounded, so that single steps differ, by less than one step.
-    if steps.max() > 2 * step or step > 2 * steps.mean():
+    step = float(np.median(steps))
+    even = steps.max() <= 2 * step and step <= 2 * steps.mean()
+    counts = bool((steps == 1).all())
+    if clock:
+        name = "s"
+    if _SAMPLE_NUMBER.fullmatch(name):
+        # Without a name it is a number of samples only if it counts; or a time, of which unit?
+        return 0.0 if counts or (not name and even and len(rows) >= _MANY) else None
+    if not (_TIME.fullmatch(name) or _UNIT.search(name)):
+        return 0.0 if even and len(rows) >= _MANY else None
+    if not even:
         raise SignalError("bad_sampling_rate", "even steps of time", "steps of different lengths")
     # The mean over all: single times are rounded.
     rate = len(steps) / float(rows[-1, 0] - rows[0, 0])

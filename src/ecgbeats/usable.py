@@ -84,6 +84,14 @@ def _second_lead(recording: Recording, spec: Spec) -> list[str]:
     return []
 
 
+def spread(recording: Recording) -> str:
+    """How long and how high a recording is, in words, where no heartbeat was found in it."""
+    leads = [lead[np.isfinite(lead)] for lead in recording.signal.T]
+    height = max((float(np.ptp(lead)) for lead in leads if lead.size), default=0.0)
+    seconds = len(recording.signal) / recording.fs
+    return f"{seconds:.3g} s at {recording.fs:g} Hz, highest less lowest value {height:.3g} mV"
+
+
 def oddities(recording: Recording, lead: int, samples: np.ndarray) -> list[str]:
     """What makes one doubt the header: rates, gains and gaps, in words."""
     remarks = []

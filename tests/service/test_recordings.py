@@ -333,6 +333,7 @@ def test_archives_are_bounded_and_lead_nowhere(client: TestClient, folder: Path)
         (lambda post: post(files=_one("1\n2\n"), data=_FS), "unusable_recording"),
         (lambda post: post(files=_one("0\n" * 3600), data=_FS), "unusable_recording"),
         (lambda post: post(files=_one("nan\n" * 3600), data=_FS), "unusable_recording"),
+        (lambda post: post(files=_one("0\n1\n" * 1800), data={**_FS, "units": "nV"}), "no_beats"),
         (lambda post: post(files=_one("1\n" * 99), data={"fs": "0.001"}), "recording_too_long"),
         (lambda post: post(files=_one("1\n"), data={**_FS, "sex": "f"}), "unknown_field"),
         (lambda post: post(files=_one("1\n"), data={**_FS, "lead": "x" * 2000}), "bad_form"),

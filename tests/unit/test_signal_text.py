@@ -35,6 +35,11 @@ def csv(text: str | bytes, **options: object) -> Recording:
         "'sample #','MLII'\n0,0.1\n1,-0.25\n2,0.5\n3,1.5\n",
         "time (ms)\tII\n0\t0.1\n4\t-0.25\n8\t0.5\n12\t1.5\n",
         "'Elapsed time','ECG'\n'sec','mV'\n0,0.1\n0.004,-0.25\n0.008,0.5\n0.012,1.5\n",
+        "'Elapsed time','ECG'\n'hh:mm:ss.mmm','mV'\n"
+        "'0:00.000',0.1\n'0:00.004',-0.25\n'0:00.008',0.5\n'0:00.012',1.5\n",
+        "when;ecg\n59:59,996;0,1\n1:00:00,000;-0,25\n1:00:00,004;0,5\n1:00:00,008;1,5\n",
+        "2026-11-21T12:00:00.000Z,0.1\n2026-11-21T12:00:00.004Z,-0.25\n"
+        "2026-11-21T12:00:00.008Z,0.5\n2026-11-21T12:00:00.012Z,1.5\n",
         "0.1,\n-0.25,\n0.5,\n1.5,\n",
     ],
 )
@@ -62,6 +67,17 @@ def test_leads_have_the_names_of_their_columns() -> None:
 )
 def test_a_column_of_times_tells_the_sampling_rate(text: str, fs: float) -> None:
     assert csv(text, fs=None).fs == pytest.approx(fs)
+
+
+def test_a_column_that_rises_by_even_steps_is_no_lead() -> None:
+    for name, fs in (("Zeit [s]", None), ("Zeit", 250.0), ("", 250.0), ("tid/ms", None)):
+        step = 4.0 if "ms" in name else 0.004
+        text = f"{name};EKG [mV]\n" + "".join(f"{k * step:.4f};{k % 7}\n" for k in range(40))
+        recording = csv(text.replace(".", ","), fs=fs)
+        assert (recording.fs, recording.leads) == (250, ("EKG [mV]",))
+    with pytest.raises(SignalError) as refused:
+        csv("Zeit;EKG\n" + "".join(f"{k};{k % 7}\n" for k in range(40)), fs=None)
+    assert refused.value.code == "missing_sampling_rate"
 
 
 @pytest.mark.parametrize(
