@@ -11,6 +11,7 @@ from uvicorn.protocols.websockets import auto
 
 from bento import settings
 from bento.access import HEADER, RequestLog
+from bento.described import DescribedMiddleware
 from bento.headers import SecurityHeaders
 from bento.keys import ApiKeys, from_environment
 from bento.metrics import RequestMetrics
@@ -61,6 +62,7 @@ def guards(paths: Iterable[str]) -> list[Middleware]:
     if per_minute:
         found.append((RateLimit, {"buckets": Buckets(per_minute, burst), "routes": routes}))
     found.append((Traffic, {"limits": _traffic(), "routes": routes}))
+    found.append((DescribedMiddleware, {}))
     return found
 
 

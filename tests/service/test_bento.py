@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import socket
 import struct
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import psutil
 import pytest
@@ -475,6 +477,28 @@ def test_openapi_describes_every_endpoint_with_types_and_examples(client: TestCl
     assert all(properties[name].get("examples") for name in properties if name != "file")
     beat = spec["components"]["schemas"]["RecordedBeat"]["properties"]
     assert all(beat[name].get("examples") for name in beat)
+
+
+def test_openapi_describes_refusals_as_they_come(client: TestClient) -> None:
+    spec = client.get("/docs.json").json()
+    refused = jsonschema_of(spec, "Refusal")
+    for path in ("/classify", "/classify_signal", "/classify_record", "/explain"):
+        answers = spec["paths"][path]["post"]["responses"]
+        assert set(answers) == {"200", "4XX", "5XX"}
+        for status in ("4XX", "5XX"):
+            content = answers[status]["content"]["application/json"]
+            assert content["schema"] == {"$ref": "#/components/schemas/Refusal"}
+            jsonschema.validate(content["example"], refused)
+    jsonschema.validate(client.post("/classify", files=_files(b"x")).json(), refused)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"error": "no image", "detail": ""}, refused)
+    # Nothing is referred to that is not there.
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(spec)))
+    assert named <= set(spec["components"]["schemas"])
+
+
+def jsonschema_of(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}", "components": spec["components"]}
 
 
 # The bento in the store.
