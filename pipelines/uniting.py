@@ -109,7 +109,7 @@ def usable(root: Path, recipe: str, names: Sequence[str] | None = None) -> tuple
         raise ConfigError(f"data: expected what was added, got {', '.join(unknown)}")
     found = []
     for name in added.names(root) if names is None else names:
-        # Pictures, for one; or another process is at it just now.
+        # Of the other kind, for one; or another process is at it just now.
         with suppress(ConfigError, DataError):
             _check_kind(root, params, recipe, name)
             found.append(name)
@@ -123,13 +123,9 @@ def users_of(params: Params, name: str) -> list[str]:
 
 def _check_kind(root: Path, params: Params, recipe: str, name: str) -> None:
     entry = added.get(root, name)
-    if entry.kind == "pictures":
-        raise ConfigError(
-            f"with: expected recordings, {name} holds pictures; they are checked, versioned and "
-            "listed, and cannot be joined to other pictures yet"
-        )
-    if params.scheme_of(recipe).of_folders:
-        raise ConfigError(f"with: {recipe} learns from pictures, {name} holds recordings")
+    wanted = "pictures" if params.scheme_of(recipe).of_folders else "recordings"
+    if entry.kind != wanted:
+        raise ConfigError(f"with: {recipe} learns from {wanted}, {name} holds {entry.kind}")
     if not as_listed(root, name):
         raise ConfigError(
             f"with: expected {added.FOLDER}/{name} as it is listed, "

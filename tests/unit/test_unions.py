@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from ecgbeats.additions.frozen import assign_with_additions, side_of_patient
-from ecgbeats.additions.union import read_origins, unite
+from ecgbeats.additions.origins import read_origins
+from ecgbeats.additions.union import unite
 from ecgbeats.config import PatientSplit, Protocol, read_params
 from ecgbeats.datasets import RecordEntry, read_manifest, write_manifest
 from ecgbeats.errors import ConfigError, ContractError, DataError, ValidationFailed

@@ -78,22 +78,34 @@ def side_of_patient(patient: str, known: set[str], validation_share: float) -> s
 def check_apart(sided: pd.DataFrame, new: np.ndarray) -> None:
     """Make sure that no added record is tested, nor has the heartbeats of one that is.
 
+    Pictures have no times; a shard of them must hold none that is tested, pixel by pixel. Those
+    that are tested in another rendering are left out of the union (`picture_union`).
+
     Raises
     ------
     ValidationFailed
         Naming the records.
     """
     tested = sided[(sided["side"] == TEST) & ~new]
-    rhythms = Rhythms({str(k): _times(rows) for k, rows in tested.groupby("record")})
+    of_pictures = bool(sided["time_s"].isna().all())
+    seen = dict(zip(tested["window_sha"], tested["record"], strict=True)) if of_pictures else {}
+    rhythms = Rhythms(
+        {} if of_pictures else {str(k): _times(rows) for k, rows in tested.groupby("record")}
+    )
     rows = []
     for record, group in sided[new].groupby("record", sort=False):
         sides = set(group["side"])
-        twin = None if sides == {UNUSED} else rhythms.twin_of(str(record), _times(group))
+        twin = None
+        if of_pictures:
+            used = group.loc[group["side"] != UNUSED, "window_sha"]
+            twin = next((seen[sha] for sha in used if sha in seen), None)
+        elif sides != {UNUSED} and (found := rhythms.twin_of(str(record), _times(group))):
+            twin = found.of
         rows.append(
             {
                 "record": str(record),
                 "tested": "test" if TEST in sides else None,
-                "twin": twin.of if twin is not None else None,
+                "twin": twin,
             }
         )
     table = pd.DataFrame(rows, columns=["record", "tested", "twin"])

@@ -11,48 +11,24 @@ from __future__ import annotations
 import shutil
 from pathlib import Path, PurePosixPath
 
-from pydantic import BaseModel, ConfigDict
-
 from ecgbeats.additions.fingerprints import find_twins, fingerprints_of
 from ecgbeats.additions.naming import prefix_of
-from ecgbeats.datasets import Manifest, RecordEntry, read_manifest, write_manifest
+from ecgbeats.additions.origins import Origins, both, read_origins, write_origins
+from ecgbeats.additions.picture_union import unite_pictures
+from ecgbeats.datasets import (
+    ImageManifest,
+    Manifest,
+    RecordEntry,
+    read_description,
+    write_manifest,
+)
 from ecgbeats.errors import ContractError, DataError
-from ecgbeats.files import folder_written_aside, read_json, write_text
+from ecgbeats.files import folder_written_aside
 from ecgbeats.progress import say
 from ecgbeats.sources.wfdb_folder import RecordFiles, files_of, prefixed_header
 
-ORIGINS = "origins.json"
 
-
-class Origins(BaseModel):
-    """Beside the manifest of a union: what came from where.
-
-    Attributes
-    ----------
-    root : str
-        The dataset that is in no union.
-    added : tuple of str
-        Additions in the order in which they were joined.
-    left_out : dict of str to str
-        Added records that a record of the base is, and which.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    root: str
-    added: tuple[str, ...] = ()
-    left_out: dict[str, str] = {}
-
-
-def read_origins(folder: Path) -> Origins:
-    """Of a union; a dataset that is none is a root without additions."""
-    path = Path(folder) / ORIGINS
-    if not path.is_file():
-        return Origins(root=Path(folder).name)
-    return Origins.model_validate(read_json(path))
-
-
-def unite(name: str, base: Path, added: Path, out: Path) -> Manifest:
+def unite(name: str, base: Path, added: Path, out: Path) -> Manifest | ImageManifest:
     """Write the union of two dataset folders to the folder `out`.
 
     Parameters
@@ -67,12 +43,22 @@ def unite(name: str, base: Path, added: Path, out: Path) -> Manifest:
     Raises
     ------
     DataError
-        One of them is no dataset of recordings; every added record is left out; a patient is
+        One holds recordings and the other pictures; everything added is left out; a patient is
         said to be the base's and is not.
     ContractError
         A record of the base has a name that the addition's would have.
     """
-    theirs, ours = read_manifest(base), read_manifest(added)
+    theirs, ours = read_description(base), read_description(added)
+    if isinstance(theirs, ImageManifest) and isinstance(ours, ImageManifest):
+        return unite_pictures(name, base, theirs, added, ours, out)
+    if isinstance(theirs, ImageManifest) or isinstance(ours, ImageManifest):
+        raise DataError(f"{added}: expected recordings or pictures as {base} holds, got the other")
+    return _unite_recordings(name, base, theirs, added, ours, out)
+
+
+def _unite_recordings(
+    name: str, base: Path, theirs: Manifest, added: Path, ours: Manifest, out: Path
+) -> Manifest:
     origins = read_origins(base)
     prefix = prefix_of(added.name)
     taken = [record for record in theirs.record_names if record.startswith(prefix)]
@@ -100,8 +86,8 @@ def unite(name: str, base: Path, added: Path, out: Path) -> Manifest:
             name=name,
             source="union",
             version=f"{theirs.version}+{added.name}:{ours.version}",
-            licence=_both(theirs.licence, ours.licence),
-            citation=_both(theirs.citation, ours.citation),
+            licence=both(theirs.licence, ours.licence),
+            citation=both(theirs.citation, ours.citation),
             synthetic=theirs.synthetic or ours.synthetic,
             annotator=theirs.annotator,
             records=(
@@ -118,7 +104,7 @@ def unite(name: str, base: Path, added: Path, out: Path) -> Manifest:
             added=(*origins.added, added.name),
             left_out={**origins.left_out, **{prefix + k: v for k, v in left_out.items()}},
         )
-        write_text(aside / ORIGINS, joined.model_dump_json(indent=2) + "\n")
+        write_origins(aside, joined)
     for record, of in left_out.items():
         say(f"unite {name}: {record} of {added.name} left out: it is {of}")
     say(f"unite {name}: {len(theirs.records)} records, and {len(kept)} of {added.name}")
@@ -164,7 +150,3 @@ def _copy(
     for file in files.signals:
         shutil.copyfile(source / file, target / f"{prefix}{PurePosixPath(file).name}")
     shutil.copyfile(source / files.annotations, target / f"{prefix}{record}.{annotator}")
-
-
-def _both(one: str, other: str) -> str:
-    return one if other in one.split("; ") else f"{one}; {other}"

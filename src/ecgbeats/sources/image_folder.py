@@ -66,7 +66,7 @@ _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 _PLANE = (64, 96)
 _BLOCK = 1024
 # DOS time of all members, so that equal pictures give an equal archive.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+EPOCH = (1980, 1, 1, 0, 0, 0)
 
 COLUMNS = (
     *("path", "part", "folder", "width", "height", "mode", "pixels_sha"),
@@ -302,7 +302,7 @@ def _copy(place: Path, archive: Path) -> list[_Picture]:
                 raise DataError(f"{place}: expected at most {MAX_TOTAL_BYTES >> 30} GiB in all")
             data = b"" if picture.reason else _read(entry, picture)
             if data:
-                out.writestr(zipfile.ZipInfo(entry.path, _EPOCH), data)
+                out.writestr(zipfile.ZipInfo(entry.path, EPOCH), data)
             pictures.append(picture)
             progress.step(entry.path)
     return pictures
@@ -421,16 +421,31 @@ def twins(planes: np.ndarray, least: float) -> list[tuple[int, int, float]]:
     Pearson's correlation over all pixels. Work grows with the square of n: 15,000 planes of
     64 x 96 take half a minute on one core.
     """
-    flat = planes.reshape(len(planes), -1)
+    return [(i, j, found) for i, j, found in twins_between(planes, planes, least) if i < j]
+
+
+def twins_between(
+    planes: np.ndarray, others: np.ndarray, least: float
+) -> list[tuple[int, int, float]]:
+    """Pairs of a plane and one of `others` that correlate at least by `least`, as `twins`."""
+    flat, theirs = planes.reshape(len(planes), -1), others.reshape(len(others), -1)
+    within = planes is others
     pairs = []
     for i in range(0, len(flat), _BLOCK):
         rows = _unit(flat[i : i + _BLOCK])
-        for j in range(i, len(flat), _BLOCK):
-            found = rows @ (rows if i == j else _unit(flat[j : j + _BLOCK])).T
-            for a, b in np.argwhere(found >= least):
-                if i + a < j + b:
-                    pairs.append((int(i + a), int(j + b), float(min(found[a, b], 1.0))))
+        # Within one set every pair is met once.
+        for j in range(i if within else 0, len(theirs), _BLOCK):
+            found = rows @ _unit(theirs[j : j + _BLOCK]).T
+            pairs += [
+                (int(i + a), int(j + b), float(min(found[a, b], 1.0)))
+                for a, b in np.argwhere(found >= least)
+            ]
     return pairs
+
+
+def plane_of(pixels: np.ndarray) -> np.ndarray:
+    """A picture, uint8 (rows, columns, channels), on the plane on which pictures are compared."""
+    return to_plane(ink(pixels[None]), _PLANE)[0]
 
 
 def _unit(flat: np.ndarray) -> np.ndarray:
