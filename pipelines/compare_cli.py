@@ -31,7 +31,7 @@ def compare(first: str, second: str, recipe: str | None, out: Path | None) -> No
     """
     out = None if out is None else out.absolute()
     root = enter()
-    from ecgbeats.comparison_page import PAGE, WORDS
+    from ecgbeats.comparison_page import PAGE, WORDS, check_out
     from ecgbeats.config import read_params
     from pipelines.compare import compare_references, folder_name
     from pipelines.dag import Dag
@@ -40,6 +40,7 @@ def compare(first: str, second: str, recipe: str | None, out: Path | None) -> No
     references = (first, second)
     if out is None:
         out = root / "reports" / "comparisons" / folder_name(references)
+    check_out(out)
     compare_references(root, Dag(root), params, references, out, recipe=recipe)
     click.echo((out / WORDS).read_text(encoding="utf-8"))
     click.echo(out / PAGE)

@@ -7,9 +7,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ecgbeats.errors import DataError, ServiceError
+from ecgbeats.errors import ContractError, DataError, ServiceError
 from ecgbeats.files import folder_written_aside
-from ecgbeats.signing import check_seal, seal
+from ecgbeats.outputs import check_replaceable
+from ecgbeats.signing import SIGNATURE, SUMS, check_seal, seal
 from pipelines import registry, standing
 from pipelines.bentos import Bentos
 from pipelines.registry import Registered
@@ -34,10 +35,11 @@ def export(
     ContractError
         The release folder is not as it was sealed.
     ConfigError
-        `key` is no such key.
+        `key` is no such key, or `out` holds something else than an earlier export.
     ServiceError
         The bento does not answer as offline, or cannot be exported.
     """
+    check_replaceable(out, _may_be_ours, _is_export)
     bento = standing.bento_of(recipe)
     assert champion is not None  # else it has no bento
     folder = folder_of(root, champion)
@@ -57,3 +59,16 @@ def export(
             archive.add(folder, arcname=folder.name)
         seal(aside, key)
     return sorted(out.iterdir())
+
+
+def _may_be_ours(name: str) -> bool:
+    return name in (SUMS, SIGNATURE) or name.endswith((".bento", ".tar.gz"))
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether all that lies there was sealed together."""
+    try:
+        check_seal(folder)
+    except (ContractError, DataError):
+        return False
+    return True

@@ -15,8 +15,9 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from ecgbeats.comparison import OUTCOMES, Answers, disagreements
-from ecgbeats.files import folder_written_aside, write_json, write_text
+from ecgbeats.files import folder_written_aside, read_json, write_json, write_text
 from ecgbeats.imaging.png import encode_png
+from ecgbeats.outputs import check_replaceable
 
 PAGE, FIGURES, WORDS, BEATS = "index.html", "comparison.json", "comparison.md", "beats.csv"
 _TEMPLATE = "comparison.html.j2"
@@ -50,6 +51,25 @@ class Drawn:
     images: Images
 
 
+def check_out(out: Path) -> None:
+    """Make sure that a comparison can be written to `out`: new, empty, or an earlier comparison.
+
+    Raises
+    ------
+    ConfigError
+        It holds something else.
+    """
+    check_replaceable(out, {PAGE, FIGURES, WORDS, BEATS}.__contains__, _is_comparison)
+
+
+def _is_comparison(folder: Path) -> bool:
+    try:
+        content = read_json(folder / FIGURES)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"sides", "mcnemar"} <= content.keys()
+
+
 def write_comparison(
     out: Path,
     comparison: Mapping[str, Any],
@@ -65,7 +85,13 @@ def write_comparison(
         What `ecgbeats.comparison.compare` returned for `first` and `second`.
     drawn : sequence of Drawn
         What each of the two saw.
+
+    Raises
+    ------
+    ConfigError
+        `out` holds something else than an earlier comparison.
     """
+    check_out(out)
     beats = disagreements(first, second)
     # Shown once where both models saw the same image.
     views = drawn[:1] if drawn[0].spec_id == drawn[1].spec_id else drawn

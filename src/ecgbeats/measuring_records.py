@@ -33,6 +33,7 @@ from ecgbeats.files import folder_written_aside, read_json, sha256_file, sha256_
 from ecgbeats.imaging.sheets import contact_sheet
 from ecgbeats.inference import HISTORY, Classifier
 from ecgbeats.labels import LabelScheme
+from ecgbeats.outputs import check_replaceable
 from ecgbeats.parallel import parallel_map
 from ecgbeats.records import (
     Annotations,
@@ -181,21 +182,9 @@ def check_out(out: Path) -> None:
     ConfigError
         It holds something else.
     """
-    out = Path(out)
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ConfigError(f"{out}: expected a folder to write to, it is a file")
-    have = {path.name for path in out.iterdir()}
     ours = {METRICS, PER_RECORD, PLOTS, CURVES, REPORT, SKIPPED, RECORDS_TABLE}
-    strangers = sorted(have - ours - set(PREDICTIONS.values()))
-    if not have:
-        return
-    if strangers or not _is_ours(out / METRICS):
-        raise ConfigError(
-            f"{out}: expected a new or empty folder, or an earlier output of this command; "
-            f"found {', '.join((strangers or sorted(have))[:5])}"
-        )
+    ours |= set(PREDICTIONS.values())
+    check_replaceable(out, ours.__contains__, lambda folder: _is_ours(folder / METRICS))
 
 
 def _is_ours(path: Path) -> bool:

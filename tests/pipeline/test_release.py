@@ -295,8 +295,16 @@ def test_the_signature_of_what_is_handed_over_covers_the_bento(
     made = release.folder_of(project.root, version)
     write_text(made / "release.json", "{}")
     seal(made)
-    release_export.export(project.root, "tiny", version, tmp_path / "dist", private)
-    assert release.verify(tmp_path / "dist", public) == 2
+    out = tmp_path / "dist"
+    for key in (None, private):
+        release_export.export(project.root, "tiny", version, out, key)
+    assert release.verify(out, public) == 2
+    # A folder with anything else in it is somebody's own.
+    for name, words in (("thesis.txt", "thesis.txt"), ("photos.tar.gz", "SHA256SUMS, ")):
+        write_text(out / name, "years of work")
+        with pytest.raises(ConfigError, match=f"found .*{words}"):
+            release_export.export(project.root, "tiny", version, out, private)
+        (out / name).unlink()
     (tmp_path / "dist" / f"{NAME}-2-abc.bento").write_bytes(b"another")
     with pytest.raises(ContractError, match=r"2-abc\.bento: was changed"):
         release.verify(tmp_path / "dist", public)

@@ -13,8 +13,8 @@ import pytest
 from ecgbeats.bootstrap import paired_difference
 from ecgbeats.comparison import Answers, by_patient, compare, disagreements, mcnemar
 from ecgbeats.comparison_page import Drawn, comparison_markdown, write_comparison
-from ecgbeats.errors import ContractError
-from ecgbeats.files import read_json
+from ecgbeats.errors import ConfigError, ContractError
+from ecgbeats.files import read_json, write_text
 from tests.support.predictions import CLASSES, HEADLINE, fake_images, fake_predictions
 
 pytestmark = pytest.mark.unit
@@ -140,6 +140,15 @@ def test_the_page_stands_alone_and_shows_what_each_saw(tmp_path: Path) -> None:
     # Two specs: two images a beat.
     write_comparison(out, found, first, second, [Drawn("s1", images), Drawn("s2", images)])
     assert (out / "index.html").read_text().count("<img") == 2 * shown
+    # Whatever else lies there is somebody's.
+    write_text(out / ".git" / "HEAD", "ref")
+    with pytest.raises(ConfigError, match=r"earlier output of this command; found \.git"):
+        write_comparison(out, found, first, second, [Drawn("s1", images)] * 2)
+    (out / ".git" / "HEAD").unlink()
+    (out / ".git").rmdir()
+    write_text(out / "comparison.json", "{}")
+    with pytest.raises(ConfigError, match=r"found beats\.csv"):
+        write_comparison(out, found, first, second, [Drawn("s1", images)] * 2)
 
 
 def test_the_same_answers_leave_nothing_to_show(tmp_path: Path) -> None:
