@@ -13,10 +13,11 @@ import wfdb
 from ecgbeats.additions.adding import Examined, Judges, Request, _look_at_files, examine
 from ecgbeats.additions.agreement import agreement_of
 from ecgbeats.additions.archives import opened
+from ecgbeats.additions.findings import findings
 from ecgbeats.additions.fingerprints import fingerprints_of
 from ecgbeats.additions.order import COLUMNS, Beats, look_at, order_of
 from ecgbeats.additions.page import render_addition
-from ecgbeats.additions.suites import agreement_suite, label_suite
+from ecgbeats.additions.suites import agreement_suite, file_suite, label_suite
 from ecgbeats.additions.twins import Rhythms
 from ecgbeats.datasets import read_manifest
 from ecgbeats.errors import DataError
@@ -122,6 +123,24 @@ def test_what_is_left_is_usable_and_complete(examined: tuple[Examined, Request, 
     assert all(name in page for name in (*FAULTS, "r7", "no_twin_elsewhere", "other/known"))
 
 
+def test_of_however_many_records_each_is_left_out_with_its_reason() -> None:
+    problems = [f"r{k}.atr is missing" if k % 2 else None for k in range(260)]
+    empty = [None] * 260
+    table = pd.DataFrame(
+        {
+            "record": [f"r{k}" for k in range(260)],
+            **{f"{what}_problem": empty for what in ("name", "files", "paced")},
+            "labels_problem": problems,
+        }
+    )
+    suites = [file_suite(table)]
+    found = findings(suites, judge(suites))
+    assert {(each.record, each.found) for each in found} == {
+        (f"r{k}", f"r{k}.atr is missing") for k in range(1, 260, 2)
+    }
+    assert {each.expectation for each in found} == {"annotations_there"}
+
+
 def order(folder: Path, swap: dict[str, str]) -> pd.DataFrame:
     """The order of labels of three records, one of which has sinus beats alone."""
     rows = []
@@ -154,6 +173,21 @@ def test_a_batch_whose_labels_were_exchanged_is_stopped_by_name(
     failed = {o.name for o in outcomes if not o.success and o.severity == "critical"}
     assert failed >= stops
     assert bool(failed) == bool(stops)
+
+
+@pytest.mark.parametrize("records", [3, 6, 9])
+def test_a_third_of_the_records_may_be_out_of_order_and_no_more(records: int) -> None:
+    good = {name: [0.9] * records for name in COLUMNS[1:]}
+    names = [f"r{k}" for k in range(records)]
+    for out_of_order in (records // 3, records // 3 + 1):
+        column = [0.1] * out_of_order + [0.9] * (records - out_of_order)
+        table = pd.DataFrame({"record": names, **good, "early_v": column})
+        (found,) = (
+            each
+            for each in judge([label_suite(table, enforced=True)])
+            if each.name == "ventricular_beats_early"
+        )
+        assert found.success == (out_of_order == records // 3)
 
 
 @pytest.mark.parametrize("column", COLUMNS[1:])

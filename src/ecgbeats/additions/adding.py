@@ -16,6 +16,7 @@ import pandas as pd
 
 from ecgbeats.additions.agreement import measure_agreement
 from ecgbeats.additions.archives import left_out
+from ecgbeats.additions.findings import Quarantined, findings
 from ecgbeats.additions.fingerprints import NOBODY, Fingerprints, find_twins, fingerprints_of
 from ecgbeats.additions.order import measure_order
 from ecgbeats.additions.suites import (
@@ -42,13 +43,11 @@ from ecgbeats.sources.wfdb_folder import (
 )
 from ecgbeats.validation.engine import judge
 from ecgbeats.validation.facts import Facts, measure
-from ecgbeats.validation.report import Outcome, format_value
+from ecgbeats.validation.report import Outcome
 from ecgbeats.validation.suites import Limits, dataset_suites
 
 QUARANTINE = "quarantine.csv"
 _QUARANTINE_COLUMNS = ("record", "expectation", "found")
-# Suites whose findings are about single records.
-_OF_RECORDS = frozenset({"files", "records", "leads", "annotations", "twins"})
 # Told of records that are sound otherwise.
 _LATER = AMONG_US | ORDERS.keys()
 _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -108,15 +107,6 @@ class Judges:
     floors: Mapping[str, float] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     labels_trusted: str | None = None
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """A record that is left out, by which expectation, and what was found."""
-
-    record: str
-    expectation: str
-    found: str
 
 
 @dataclass(frozen=True)
@@ -181,8 +171,9 @@ def examine(
     records = find_records(request.folder)
     patients = _patients(request, records)
     files = _look_at_files(request, records)
-    outcomes = judge([file_suite(files)])
-    bad = _findings(outcomes)
+    of_files = [file_suite(files)]
+    outcomes = judge(of_files)
+    bad = findings(of_files, outcomes)
     staged, gone = out, {each.record for each in bad}
     if not _left(records, gone):
         return Examined(None, tuple(bad), outcomes)
@@ -199,7 +190,7 @@ def examine(
             label_suite(order, enforced=judges.labels_trusted is None),
         ]
         outcomes = judge(suites)
-        found = _findings(outcomes, trusted=judges.labels_trusted is not None)
+        found = findings(suites, outcomes, trusted=judges.labels_trusted is not None)
         if not found:
             break
         # Who is broken goes first: of two twins the sound one stays, and what is no signal has no
@@ -334,28 +325,6 @@ def _twins(folder: Path, manifest: Manifest, known: Fingerprints) -> pd.DataFram
         table[column] = found[column].where(at_home).str.removeprefix(own)
         table[f"foreign_{column.removesuffix('_of')}"] = found[column].where(~at_home)
     return table
-
-
-def _findings(outcomes: Sequence[Outcome], *, trusted: bool = False) -> list[Quarantined]:
-    """Records to be left out; none where the labels of the whole batch are in question."""
-    found = []
-    for outcome in outcomes:
-        about_records = outcome.suite in _OF_RECORDS and outcome.severity == "critical"
-        # Of labels, single records that are out of order in a batch that is not.
-        single = outcome.name in ORDERS and outcome.success and not trusted
-        if not (outcome.unexpected and (single or (about_records and not outcome.success))):
-            continue
-        examples: dict[str, str] = {}
-        for finding in outcome.examples:
-            words = "" if finding.value is None else format_value(finding.value, outcome.unit)
-            place = ", ".join(f"{k} {v}" for k, v in finding.at.items() if k != "record")
-            text = ": ".join(each for each in (place, words) if each)
-            examples.setdefault(str(finding.at.get("record", "")), text)
-        for record, count in outcome.found_in.items():
-            more = f" and {count - 1} more" if count > 1 else ""
-            found.append(Quarantined(record, outcome.name, examples.get(record, "") + more))
-    # Not of one record: it stops the batch.
-    return [each for each in found if each.record]
 
 
 def _as_given(each: Quarantined, records: Sequence[str]) -> Quarantined:

@@ -8,7 +8,8 @@ from importlib import resources
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from ecgbeats.additions.adding import Examined, Quarantined, Request
+from ecgbeats.additions.adding import Examined, Request
+from ecgbeats.additions.findings import Quarantined
 from ecgbeats.additions.order import COLUMNS
 from ecgbeats.labels import LabelScheme
 from ecgbeats.validation.facts import class_column

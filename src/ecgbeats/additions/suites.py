@@ -19,7 +19,7 @@ IN_ORDER = 0.5
 # Of N, S and V: DS1 has 0.61 at least, and with N and V exchanged 0.39 at most.
 NORMAL_SHARE = 0.5
 # A heart may be out of order (junctional rhythm, bigeminy, fibrillation); most are not.
-MOST_RECORDS = 0.67
+MOST_RECORDS = 2 / 3
 # Fewer beats of a class do not show what a model makes of it.
 AGREEMENT_BEATS = 20
 
