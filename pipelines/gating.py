@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecgbeats.config import Params, PatientSplit
+from ecgbeats.config import NoRegression, Params, PatientSplit
 from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.files import read_json, sha256_file, sha256_text
 from ecgbeats.gate import Row, joined, judge, none_of, rows_of
@@ -136,17 +136,7 @@ def live_rows(
         theirs = ours if same else predict(loaded, side)
     except (ContractError, DataError, ConfigError) as error:
         # A lead that the records of today lack, say, or a folder of another kind.
-        return rows + [
-            {
-                "what": f"{check.metric}: difference from the champion",
-                "metric": f"champion.{check.metric}",
-                "measured": None,
-                "required": f">= {-check.margin:g}",
-                "passed": False,
-                "detail": f"cannot be compared with {champion.name}: {error}",
-            }
-            for check in protocol.no_regression
-        ]
+        return rows + incomparable(protocol.no_regression, champion.name, error)
     return rows + no_regression_rows(
         ours,
         theirs,
@@ -155,6 +145,21 @@ def live_rows(
         params.recipe(recipe).evaluate,
         name=champion.name,
     )
+
+
+def incomparable(checks: Sequence[NoRegression], name: str, why: Exception) -> list[Row]:
+    """Rows of `ecgbeats.regression.no_regression_rows` that fail, for nothing could be measured."""
+    return [
+        {
+            "what": f"{check.metric}: difference from the champion",
+            "metric": f"champion.{check.metric}",
+            "measured": None,
+            "required": f">= {-check.margin:g}",
+            "passed": False,
+            "detail": f"cannot be compared with {name}: {why}",
+        }
+        for check in checks
+    ]
 
 
 def whole_verdict(

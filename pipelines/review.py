@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,14 +12,16 @@ from typing import Any
 
 import yaml
 
+from ecgbeats.comparison import check_comparable
 from ecgbeats.comparison_page import comparison_markdown
 from ecgbeats.config import Params, SampleSource
-from ecgbeats.errors import DataError, EcgbeatsError, GateFailed, ServiceError
+from ecgbeats.errors import ContractError, DataError, EcgbeatsError, GateFailed, ServiceError
 from ecgbeats.gate import Row, failed_metrics, joined, verdict_markdown
 from ecgbeats.regression import no_regression_rows
 from pipelines import compare
 from pipelines.compare import WORKING_TREE, Place, Side
 from pipelines.dag import Dag
+from pipelines.gating import incomparable
 from pipelines.revisions import Revision, inputs
 
 Tell = Callable[[str], None]
@@ -133,42 +135,60 @@ def _one(
     if ran.error is not None and not isinstance(ran.error, GateFailed):
         done.error = ran.error
         return [f"## {recipe}: failed", "", str(ran.error), ""]
-    rows: list[Row] = []
-    try:
-        with TemporaryDirectory(prefix="ecgbeats-review-") as scratch:
-            place = Place(root, dag, params, Path(scratch))
-            theirs = compare.of_revision(place, base, recipe)
-            ours = compare.of_revision(place, WORKING_TREE, recipe)
-            out = root / "reports" / "comparisons" / compare.folder_name((base, recipe))
-            words = comparison_markdown(compare.write(out, theirs, ours))
-            rows = _no_regression(params, recipe, ours, theirs, base)
-    except EcgbeatsError as error:
-        # Beats cannot be compared; figures can, as git has them.
-        words = f"Beat by beat there is no comparison with {base}: {error}\n"
+    rows, words = _against(root, dag, params, base, recipe)
     verdict = joined(ran.verdict, rows)
     failed = failed_metrics(verdict)
     if failed and done.error is None:
         done.error = GateFailed(f"{recipe}: the gate rejects it: {', '.join(failed)}")
-    return [
-        verdict_markdown(verdict, ran.metrics),
-        *_figures(root, dag, base, recipe),
-        words,
-    ]
+    head, _, rest = verdict_markdown(verdict, ran.metrics).partition("\n")
+    if params.protocol_of(recipe).no_regression and not rows:
+        head += f"; NOT COMPARED with {base}"
+    return [f"{head}\n{rest}", *_figures(root, dag, base, recipe), words]
+
+
+def _against(root: Path, dag: Dag, params: Params, base: str, recipe: str) -> tuple[list[Row], str]:
+    """The checks against the base, and the comparison in words.
+
+    Where answers are there and cannot be compared, because labels or split are others, the checks
+    fail, as against a champion. Where the base's are in no cache, there is nothing to check.
+    """
+    with TemporaryDirectory(prefix="ecgbeats-review-") as scratch:
+        place = Place(root, dag, params, Path(scratch))
+        try:
+            theirs = compare.of_revision(place, base, recipe)
+        except DataError as error:
+            # Figures can be compared, as git has them.
+            return [], f"Beat by beat there is no comparison with {base}: {error}\n"
+        try:
+            ours = compare.of_revision(place, WORKING_TREE, recipe)
+            check_comparable(theirs.answers, ours.answers)
+            rows = _no_regression(params, recipe, ours, theirs, base)
+        except (ContractError, DataError) as error:
+            checks = params.protocol_of(recipe).no_regression
+            rows = _told_of_base(incomparable(checks, base, error), base)
+            return rows, f"Beat by beat there is no comparison with {base}: {error}\n"
+        out = root / "reports" / "comparisons" / compare.folder_name((base, recipe))
+        try:
+            return rows, comparison_markdown(compare.write(out, theirs, ours))
+        except EcgbeatsError as error:
+            # The images of the base, for one, are no part of what is checked.
+            return rows, f"There is no page of the comparison with {base}: {error}\n"
 
 
 def _no_regression(params: Params, recipe: str, ours: Side, theirs: Side, base: str) -> list[Row]:
-    protocol = params.protocol_of(recipe)
-    if not protocol.no_regression:
-        return []
     rows = no_regression_rows(
         ours.answers.predictions,
         theirs.answers.predictions,
         ours.answers.classes,
-        protocol.no_regression,
+        params.protocol_of(recipe).no_regression,
         params.recipe(recipe).evaluate,
         name=base,
     )
-    # The rows speak of the champion, who was run; here the base stands in its place.
+    return _told_of_base(rows, base)
+
+
+def _told_of_base(rows: Sequence[Row], base: str) -> list[Row]:
+    """The rows speak of the champion, who was run; here the base stands in its place."""
     told = {"champion.": "base.", "the champion": base, "both run now on": "both on"}
     return [
         {**row, **{key: _renamed(row[key], told) for key in ("metric", "what", "detail")}}

@@ -6,17 +6,22 @@ import copy
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from ecgbeats.config import read_params
-from ecgbeats.errors import ConfigError, DataError
+from ecgbeats.errors import ConfigError, DataError, GateFailed
+from ecgbeats.files import write_json
 from pipelines import compare
 from pipelines.dag import Dag, track
 from pipelines.retrain import Run
-from pipelines.review import Review, changed_recipes, review
+from pipelines.review import Review, _one, changed_recipes, review
 from pipelines.revisions import Revision
+from tests.support.predictions import CLASSES, fake_predictions
 from tests.support.projects import RECIPE, Project
+from tests.support.promoting import METRICS, verdict
 
 pytestmark = pytest.mark.pipeline
 
@@ -118,6 +123,101 @@ def test_a_changed_recipe_with_additions_is_reproduced_where_a_remote_has_them(
     done = reviewed()
     assert (done.skipped, found) == ([], [True]), told
     assert isinstance(done.error, DataError)
+
+
+_BEATS = fake_predictions().query("patient < 'p06'").drop_duplicates(["record", "sample"])
+_OUTS = {"evaluate": f"data/interim/{RECIPE}/evaluation", "render": f"data/images/{RECIPE}"}
+_CLASSES = [f"p_{name}" for name in CLASSES]
+
+
+def evaluated(project: Project, predictions: pd.DataFrame) -> None:
+    """The outputs of RECIPE, as if its stages had run."""
+    evaluation, images = (project.root / path for path in _OUTS.values())
+    for folder in (evaluation, images):
+        folder.mkdir(parents=True, exist_ok=True)
+    predictions.to_parquet(evaluation / "predictions.parquet", index=False)
+    _BEATS.assign(row=_BEATS.groupby("record").cumcount()).to_parquet(images / "beats.parquet")
+    for record, beats in _BEATS.groupby("record"):
+        np.save(images / f"{record}.npy", np.zeros((len(beats), 4, 4), np.uint8))
+    metrics = {
+        **METRICS,
+        "spec_id": "s1",
+        "confusion": {"classes": list(CLASSES)},
+        "bootstrap": {"replicates": 200, "seed": 1},
+        "headline": {**METRICS["headline"], "classes": ["N", "V"]},
+    }
+    write_json(project.root / "reports" / RECIPE / "metrics.json", metrics)
+
+
+def recorded(project: Project) -> None:
+    """The same in DVC's cache and dvc.lock, and committed."""
+    root = project.root
+    stages = {}
+    for stage, path in _OUTS.items():
+        kept = root / "kept" / stage
+        shutil.copytree(root / path, kept)
+        out = {"path": path, "hash": "md5", "md5": f"{track(root, kept)}.dir"}
+        stages[f"{stage}@{RECIPE}"] = {"cmd": "made up", "outs": [out]}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    project.commit("as it was")
+
+
+def all_normal(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The same beats, every one of them called N."""
+    return predictions.assign(**dict.fromkeys(_CLASSES, 0.0)).assign(p_N=1.0)
+
+
+def test_a_branch_that_is_worse_or_cannot_be_compared_is_rejected(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = project.root
+    branch = {"predictions": all_normal(_BEATS)}
+
+    def run(recipe: str) -> Run:
+        evaluated(project, branch["predictions"])
+        return Run(recipe, verdict=verdict(), metrics={**METRICS, "average": {}})
+
+    evaluated(project, _BEATS)
+    recorded(project)
+    params = project.params
+    params["recipes"][RECIPE]["train"]["epochs"] = 3
+    project.write_params(params)
+    dag, read = Dag(root), read_params(root / "params.yaml")
+    done = review(root, dag, read, "HEAD", run, lambda words: None)
+    assert isinstance(done.error, GateFailed)
+    assert "tiny: the gate rejects it: base.headline.macro_f1" in str(done.error)
+    assert "of HEAD, difference -" in done.markdown and "McNemar" in done.markdown
+    assert (root / "reports" / "comparisons" / "HEAD--tiny" / "index.html").is_file()
+    compared = project.call("ecgbeats", "compare", "HEAD", ".", "--recipe", RECIPE)
+    assert compared.returncode == 0, compared.stderr
+    assert "## working tree (tiny) against HEAD (tiny)" in compared.stdout
+    assert "| V F1 | " in compared.stdout
+    assert (root / "reports" / "comparisons" / "HEAD--tree" / "index.html").is_file()
+
+    def one() -> tuple[Review, str]:
+        found = Review()
+        return found, "".join(_one(root, dag, read, "HEAD", RECIPE, run(RECIPE), found))
+
+    monkeypatch.setattr("pipelines.review._figures", lambda *_: [])
+    # The images of the base are for the page; what is checked needs them not.
+    cached = [path for path in (root / ".dvc/cache/files/md5").rglob("*") if path.is_file()]
+    for path in cached:
+        if path.read_bytes().startswith(b"\x93NUMPY"):
+            path.unlink()
+    done, words = one()
+    assert isinstance(done.error, GateFailed)
+    assert "There is no page of the comparison with HEAD: " in words
+    # Other labels or another split: nothing says that it is no worse.
+    branch["predictions"] = _BEATS[_BEATS["patient"] != "p02"]
+    done, words = one()
+    assert "the gate rejects it: base.headline.macro_f1" in str(done.error)
+    assert "cannot be compared with HEAD: compare: expected the same test side" in words
+    # Without the base's answers nothing was asked, which is said first.
+    branch["predictions"] = _BEATS
+    shutil.rmtree(root / ".dvc" / "cache")
+    done, words = one()
+    assert done.error is None
+    assert words.startswith("## tiny: passed; NOT COMPARED with HEAD\n")
 
 
 def test_files_of_another_commit_come_from_git_and_from_the_cache(
