@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,9 +12,9 @@ from typing import Any
 import yaml
 
 from ecgbeats.config import read_params
-from ecgbeats.files import read_json, sha256_file
+from ecgbeats.files import read_json, sha256_file, sha256_tree
 from pipelines import packaging, registry
-from pipelines.packaging import GOLDEN, GOLDEN_BESIDE
+from pipelines.packaging import CONTENT, GOLDEN, GOLDEN_BESIDE
 from pipelines.provenance import code_of
 from pipelines.registry import Registered
 
@@ -22,6 +23,8 @@ PARAMS, METRICS = "params.yaml", "metrics.json"
 _PICTURES = "-picture"
 # Hash of what is packed, whatever the commit.
 _PACKED = "packed_sha256"
+# What is in a bento's src/ beside what was packed: of BentoML, and of Python once it has run.
+_ADDED = ("bentofile.yaml", "__pycache__")
 # Of the model itself; the commit among a bento's labels is that of the service's code.
 LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
 
@@ -161,3 +164,16 @@ def held(tag: str) -> Held | None:
                 for path in sorted(packaging.model_folder(model["tag"]).glob("*"))
             }
     return Held(about["labels"], files)
+
+
+def src_as_built(tag: str) -> bool:
+    """Whether code, requirements and golden batch of a bento are, byte for byte, what was packed.
+
+    By the hash among its labels.
+    """
+    folder = packaging.bento_folder(tag)
+    about = yaml.safe_load((folder / "bento.yaml").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-src-") as scratch:
+        packed = Path(scratch) / "src"
+        shutil.copytree(folder / "src", packed, ignore=shutil.ignore_patterns(*_ADDED))
+        return sha256_tree(packed) == about["labels"].get(CONTENT)

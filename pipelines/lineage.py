@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ecgbeats.errors import ConfigError, ContractError
+from ecgbeats.errors import ConfigError, ContractError, ServiceError
 from ecgbeats.files import read_json, sha256_file
-from ecgbeats.inference import CARD, ONNX, Classifier
+from ecgbeats.inference import CARD, KERAS, ONNX, Classifier
+from ecgbeats.models import is_estimator
 from ecgbeats.weights import weights_hash
 from pipelines import ledger, registry
-from pipelines.bentos import Held, held
+from pipelines.bentos import Held, held, src_as_built
 from pipelines.dag import cached_state
 from pipelines.provenance import has_commit
 from pipelines.registry import CLASSIFIER, Registered
@@ -94,9 +95,16 @@ def _links(root: Path, version: Registered, bento: str | None, scratch: Path) ->
     tags = version.tags
     for what, key in (("raw data", "data_hash"), ("images", "images_hash")):
         yield _of_dvc(root, what, tags[key])
-    model = registry.fetch_model(version, scratch)
-    yield _weights(model, tags["weights_sha256"])
-    yield _network(model)
+    model = None
+    try:
+        model = registry.fetch_model(version, scratch)
+    except ServiceError as error:
+        # Where the artifacts lie may be out of reach while the rest of the chain is not.
+        yield Link("weights", tags["weights_sha256"], "not here", str(error))
+        yield Link("network", "not known", "not here", f"MLflow, {CLASSIFIER}/")
+    else:
+        yield _weights(model, tags["weights_sha256"])
+        yield _network(model)
     yield _version(version)
     here = held(bento) if bento else None
     yield _bento(bento, here, model, version)
@@ -114,12 +122,15 @@ def _of_dvc(root: Path, what: str, digest: str) -> Link:
 
 def _weights(model: Path, wanted: str) -> Link:
     what, where = "weights", f"MLflow, {CLASSIFIER}/"
-    if read_json(model / CARD)["weights_sha256"] != wanted:
+    card = read_json(model / CARD)
+    if card["weights_sha256"] != wanted:
         return Link(what, wanted, "DIFFERS", f"{where}{CARD} names others")
     found = weights_hash(model)
-    if found is None:
+    if found is None and is_estimator(card["model"]["name"]):
         return Link(what, wanted, "verified", f"{where}{CARD}; a baseline has no archive")
-    how = f"{where}model.keras, SHA-256 of its arrays"
+    if found is None:
+        return Link(what, wanted, "not here", f"{where}{KERAS} is gone; {CARD} names them")
+    how = f"{where}{KERAS}, SHA-256 of its arrays"
     return Link(what, wanted, "verified" if found == wanted else "DIFFERS", how)
 
 
@@ -138,23 +149,31 @@ def _version(version: Registered) -> Link:
         log = ledger.finished(version.name)
     except ContractError as error:
         return Link("version", name, "DIFFERS", str(error))
+    except ServiceError as error:
+        return Link("version", name, "not here", str(error))
     numbers = [str(entry.number) for entry in log.entries if entry.version == version.version]
     entries = f"entries {', '.join(numbers)}" if numbers else "no entry"
     return Link("version", name, "verified", f"MLflow; {entries} of an intact promotion log")
 
 
-def _bento(bento: str | None, here: Held | None, model: Path, version: Registered) -> Link:
+def _bento(bento: str | None, here: Held | None, model: Path | None, version: Registered) -> Link:
     if bento is None:
         return Link("bento", "none", "not here", "this version was never packaged")
     if here is None:
         return Link("bento", bento, "not here", "not in this machine's store")
     wanted = {key: version.tags[key] for key in _REPEATED} | {"model_version": str(version.version)}
     apart = [key for key, value in wanted.items() if here.labels.get(key) != value]
-    files = {name: sha256_file(model / name) for name in (CARD, ONNX)}
-    apart += [name for name, digest in files.items() if here.files.get(name) != digest]
+    if model is not None:
+        files = {name: sha256_file(model / name) for name in (CARD, ONNX)}
+        apart += [name for name, digest in files.items() if here.files.get(name) != digest]
     if apart:
         return Link("bento", bento, "DIFFERS", f"{', '.join(apart)} not as of the version")
-    return Link("bento", bento, "verified", f"its labels, and SHA-256 of its {CARD} and {ONNX}")
+    if not src_as_built(bento):
+        return Link("bento", bento, "DIFFERS", "its src/ is not what was packed")
+    if model is None:
+        return Link("bento", bento, "not here", "its model can be compared with nothing")
+    how = f"its labels, and SHA-256 of its src/, {CARD} and {ONNX}"
+    return Link("bento", bento, "verified", how)
 
 
 def _commit(root: Path, what: str, commit: str, *, dirty: bool = False) -> Link:

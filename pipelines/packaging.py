@@ -80,7 +80,7 @@ _OF_METRICS = (
 )  # fmt: skip
 
 # Label by which a bento is known to hold just this code, model and requirements.
-_CONTENT = "content_sha256"
+CONTENT = "content_sha256"
 _STOPS_IN_S = 10.0
 _POLL_S = 0.1
 _LOG_LINES = 30
@@ -195,7 +195,7 @@ def build_bento(
     with tempfile.TemporaryDirectory(prefix="ecgbeats-bento-") as scratch:
         context = Path(scratch) / "context"
         models = stage(context, model_folder, golden, about, project, beside)
-        labels = {**about.labels, _CONTENT: sha256_tree(context)}
+        labels = {**about.labels, CONTENT: sha256_tree(context)}
         target = home / "bentos" / about.name / about.version
         if target.exists():
             _check_same(target, labels)
@@ -313,7 +313,7 @@ def _card(model: Mapping[str, Any], about: BentoAbout) -> dict[str, Any]:
     known = (
         scheme is not None and not scheme.of_folders and set(scheme.names) == {*model["classes"]}
     )
-    named = ("name", "recipe", "model_version", _CONTENT)
+    named = ("name", "recipe", "model_version", CONTENT)
     return {
         "name": about.name,
         "version": about.labels["model_version"],
