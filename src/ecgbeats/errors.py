@@ -5,6 +5,7 @@ EcgbeatsError
 ├── DataError             a recording, annotation or image is not usable
 │   ├── FetchError        a file could not be obtained
 │   │   └── ChecksumError a file was obtained and is not the published one
+│   ├── NothingYet        there is none to look at so far
 │   ├── ValidationFailed  a critical expectation about the data does not hold
 │   └── RefusedInput      what was handed in is not what was expected
 │       ├── ImageError    bytes or pixels are not the image
@@ -39,6 +40,10 @@ class FetchError(DataError):
 
 class ChecksumError(FetchError):
     """A file differs from its published checksum."""
+
+
+class NothingYet(DataError):
+    """What is looked at is in order, and holds nothing of what is looked for so far."""
 
 
 class ValidationFailed(DataError):

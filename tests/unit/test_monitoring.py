@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbeats.errors import ContractError, DataError
+from ecgbeats.errors import ContractError, DataError, NothingYet
 from ecgbeats.files import write_json
 from ecgbeats.monitoring import distances
 from ecgbeats.monitoring.drift import Compared, asked, by_beats, by_hours, compare
@@ -136,19 +136,32 @@ def test_what_is_no_request_of_the_model_is_counted_and_named(
     other = line(1, weights="cd" * 32)
     values: list[Any] = [*lines([taller(3)] * 2), {"event": "refused"}, broken, other, 7]
     values.append({**line(2), "features": 0})
+    huge, rateless = line(3), line(4)
+    huge["sample"]["confidence"][0] = 10**399
+    rateless["recording"]["fs"] = None
+    # Twice, as where a log is there plain and packed.
+    twice = {**line(5, weights="cd" * 32), "request_id": "r1"}
+    values += [huge, rateless, twice, twice]
     path = written(tmp_path / "log", values)
     path.write_bytes(path.read_bytes() + b'{"event": "classified", "ti\n\xff\xfe\n')
     (tmp_path / "log.gz").write_bytes(gzip.compress(path.read_bytes()))
-    done = monitor("tiny", [tmp_path / "log.gz"], reference, PARAMS, tmp_path / "out")
+    paths = [tmp_path / "log.gz", tmp_path / "." / "out" / ".." / "log.gz"]
+    done = monitor("tiny", paths, reference, PARAMS, tmp_path / "out")
     said = json.loads((tmp_path / "out" / "drift.json").read_text())
     assert done.retrain and said["retrain"] and said["drifted"] == [1, 2]
     assert said["log"]["other_events"] == {"refused": 1}
-    assert list(said["log"]["of_others"].values()) == [1]
+    assert list(said["log"]["of_others"].values()) == [2]
     assert list(said["log"]["of_this_model"].values()) == [16]
     assert said["log"]["ignored"] == {
         "classified, but its rows are not of one length": {"lines": 1, "first": "log.gz, line 18"},
         "no JSON object": {"lines": 3, "first": "log.gz, line 20"},
         "features of another version than 1": {"lines": 1, "first": "log.gz, line 21"},
+        "classified, but int too large to convert to float": {
+            "lines": 1,
+            "first": "log.gz, line 22",
+        },
+        "classified, but its sampling rate is no number": {"lines": 1, "first": "log.gz, line 23"},
+        "a request that was read already": {"lines": 1, "first": "log.gz, line 25"},
     }
     failed = {e["name"] for e in said["expectations"] if not e["success"]}
     assert failed == {f"{name}_is_as_in_the_reference" for name in ("amplitude_mv", "noise_mv")}
@@ -156,13 +169,18 @@ def test_what_is_no_request_of_the_model_is_counted_and_named(
     assert "retraining is asked for" in page and "SAMPLE DATA" in page
     # It needs nothing else.
     assert "http://" not in page and "https://" not in page and "<script" not in page
+    packed = (tmp_path / "log.gz").read_bytes()
+    damaged = packed[: len(packed) // 2] + b"\xff" * 40 + packed[len(packed) // 2 + 40 :]
+    (tmp_path / "log.gz").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"log\.gz: cannot be read: "):
+        read_logs([tmp_path / "log.gz"])
 
 
 def test_a_log_of_other_models_alone_is_refused_by_name(
     tmp_path: Path, reference: Reference
 ) -> None:
     path = written(tmp_path / "log", [line(0, weights="cd" * 32)])
-    with pytest.raises(DataError, match=r"weights abab.*1 of ecgbeats-tiny 1 \(weights cdcd"):
+    with pytest.raises(NothingYet, match=r"weights abab.*1 of ecgbeats-tiny 1 \(weights cdcd"):
         monitor("tiny", [path], reference, PARAMS, tmp_path / "out")
 
 

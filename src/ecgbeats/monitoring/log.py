@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -93,12 +94,14 @@ def read_logs(paths: Iterable[Path]) -> Log:
         A file cannot be read at all.
     """
     log = Log()
-    for path in paths:
+    # A log that is being rotated is there twice for a while, plain and packed.
+    seen: set[tuple[str, str]] = set()
+    for path in dict.fromkeys(Path(path).resolve() for path in paths):
         try:
             for number, line in enumerate(_lines(path), start=1):
                 log.lines += 1
-                _take(log, line, f"{path.name}, line {number}")
-        except (OSError, EOFError) as error:
+                _take(log, line, f"{path.name}, line {number}", seen)
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path}: cannot be read: {error}") from error
     for requests in log.requests.values():
         requests.sort(key=lambda request: request.time)
@@ -116,7 +119,7 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield line
 
 
-def _take(log: Log, line: bytes, where: str) -> None:
+def _take(log: Log, line: bytes, where: str, seen: set[tuple[str, str]]) -> None:
     try:
         value = json.loads(line) if line else None
     except (ValueError, RecursionError):
@@ -136,10 +139,16 @@ def _take(log: Log, line: bytes, where: str) -> None:
         return
     try:
         model, request = _read(value)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"without {error}" if isinstance(error, KeyError) else str(error)
         _ignore(log, f"{EVENT}, but {what}", where)
         return
+    if value.get("request_id") is not None:
+        key = (str(value["request_id"]), str(value["time"]))
+        if key in seen:
+            _ignore(log, "a request that was read already", where)
+            return
+        seen.add(key)
     log.requests.setdefault(model, []).append(request)
 
 
@@ -167,6 +176,9 @@ def _read(value: Mapping[str, Any]) -> tuple[Model, Request]:
     recording = value.get("recording") or {}
     if not isinstance(recording, dict):
         raise ValueError("its recording is no object")
+    fs = recording.get("fs", 0)
+    if isinstance(fs, bool) or not isinstance(fs, int | float) or not math.isfinite(fs):
+        raise ValueError("its sampling rate is no number")
     return model, Request(
         time=time if time.tzinfo else time.replace(tzinfo=UTC),
         endpoint=str(value["endpoint"]),

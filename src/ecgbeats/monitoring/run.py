@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ecgbeats.errors import DataError
+from ecgbeats.errors import DataError, NothingYet
 from ecgbeats.files import write_json, write_text
 from ecgbeats.monitoring.drift import Compared, asked, by_beats, by_hours, compare
 from ecgbeats.monitoring.expectations import drift_suites
@@ -59,7 +59,9 @@ def monitor(
     Raises
     ------
     DataError
-        A file cannot be read, or none of their lines is of the reference's model.
+        A file cannot be read.
+    NothingYet
+        None of their lines is of the reference's model.
     """
     log = read_logs(logs)
     requests = _of_model(log, reference)
@@ -90,7 +92,7 @@ def _of_model(log: Log, reference: Reference) -> list[Request]:
     ]
     if not ours:
         others = "; ".join(f"{len(found)} of {model}" for model, found in log.requests.items())
-        raise DataError(
+        raise NothingYet(
             f"log: expected requests that the network with weights {reference.weights[:12]} "
             f"answered; {log.lines} lines hold {others or 'no request of any'}"
         )
