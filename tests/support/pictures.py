@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,18 @@ def as_png(pixels: np.ndarray, **save: object) -> bytes:
     return buffer.getvalue()
 
 
-def as_jpeg(pixels: np.ndarray, quality: int = 90) -> bytes:
+def as_jpeg(pixels: np.ndarray, quality: int = 90, **save: object) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, **save)
     return buffer.getvalue()
+
+
+def exif(turn: int, *odd: tuple[int, int, int, int]) -> bytes:
+    """EXIF that says how a picture is turned, and tags of (tag, type, count, value) after that."""
+    entries = [struct.pack(">HHIHH", 0x0112, 3, 1, turn, 0)]
+    entries += [struct.pack(">HHII", *entry) for entry in odd]
+    head = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, len(entries))
+    return head + b"".join(entries) + bytes(4)
 
 
 def write_folders(root: Path, each: int, *, part: str = "train", first: int = 0) -> None:

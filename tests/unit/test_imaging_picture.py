@@ -16,7 +16,7 @@ from ecgbeats.imaging.png import decode_upload, encode_png
 from ecgbeats.imaging.render import render
 from ecgbeats.imaging.spec import PictureSpec, WaveformSpec, spec_from_json
 from ecgbeats.records import Recording
-from tests.support.pictures import FOLDERS, as_jpeg, as_png, picture
+from tests.support.pictures import FOLDERS, as_jpeg, as_png, exif, picture
 from tests.support.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.unit
@@ -101,6 +101,26 @@ def test_a_thin_line_in_a_large_picture_does_not_vanish() -> None:
 
 def test_compression_hardly_matters() -> None:
     assert likeness(decode_upload(as_jpeg(PIXELS, 75), SPEC), plane(PIXELS)) > 0.9
+
+
+# A resolution that is text, a description and a time that are fractions.
+ODD_TAGS = [(0x011A, 2, 1, 0), (0x010E, 5, 1, 0), (0x0132, 12, 1, 26)]
+
+
+@pytest.mark.parametrize("odd", [[], *([tag] for tag in ODD_TAGS)], ids=str)
+def test_photographs_are_turned_by_their_tag_whatever_else_is_in_their_exif(odd: list) -> None:
+    turned = as_jpeg(np.rot90(PIXELS), 95, exif=exif(6, *odd))
+    assert likeness(decode_upload(turned, SPEC), plane(PIXELS)) > 0.95
+
+
+def test_exif_beyond_reading_is_a_damaged_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getexif(_: Image.Image) -> Image.Exif:
+        raise AttributeError("as Pillow has raised on crafted tags")
+
+    monkeypatch.setattr(Image.Image, "getexif", getexif)
+    with pytest.raises(ImageError) as raised:
+        decode_upload(as_jpeg(PIXELS), SPEC)
+    assert raised.value.code == "damaged_image"
 
 
 def test_without_crop_margins_stay() -> None:

@@ -58,6 +58,9 @@ def test_another_size_is_resampled() -> None:
         pytest.param(
             encode_png(np.zeros((2000, 2001), np.uint8), "0123"), "too_many_pixels", id="large"
         ),
+        pytest.param(
+            encode_png(np.zeros((1, 16_385), np.uint8), "0123"), "too_many_pixels", id="thread"
+        ),
     ],
 )
 def test_refuses_by_code(data: bytes, code: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from ecgbeats.errors import ImageError
 from ecgbeats.imaging import pixels
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 SPEC_KEY = "ecgbeats-spec"
 # A beat image has thousands of pixels; far larger pictures are refused before decoding.
 MAX_PIXELS = 4_000_000
+# Nor is it a thread of pixels: what is worked out for each row and column would have no bound.
+MAX_SIDE = 16_384
+# What EXIF's orientation tag says to do before a picture is looked at.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def encode_png(image: np.ndarray, spec_id: str) -> bytes:
@@ -78,7 +90,7 @@ def decode_upload(data: bytes, spec: Spec) -> np.ndarray:
         ours = _drawn_by(image, spec.spec_id)
         if ours and image.mode == "L" and (image.height, image.width) == spec.shape:
             return np.asarray(image, np.uint8)
-        inked = pixels.ink(pixels.flatten(ImageOps.exif_transpose(image))[None])
+        inked = pixels.ink(pixels.flatten(_upright(image))[None])
     if pixels.is_blank(inked[0]):
         raise ImageError("blank_image", "a trace on an even background", "an even picture")
     return np.asarray(pixels.to_plane(inked, spec.shape, crop=spec.crop)[0], np.uint8)
@@ -94,8 +106,20 @@ def read_picture(data: bytes) -> tuple[np.ndarray, str]:
     """
     with _opened(data) as image:
         mode = image.mode
-        # Photographs say by a tag which side is up.
-        return pixels.flatten(ImageOps.exif_transpose(image)), mode
+        return pixels.flatten(_upright(image)), mode
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as it is to be looked at: photographs say by a tag which side is up.
+
+    That tag alone is read: Pillow's own function rewrites all of them, and fails where one of
+    them is odd.
+    """
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # whatever its reader of TIFF stumbles over
+        raise ImageError("damaged_image", "a whole image", "damaged EXIF") from error
+    return image if turn is None else image.transpose(turn)
 
 
 def _drawn_by(image: Image.Image, spec_id: str) -> bool:
@@ -112,10 +136,10 @@ def _drawn_by(image: Image.Image, spec_id: str) -> bool:
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
     """The decoded image in `data`; whatever is wrong with it as ImageError."""
-    limit = f"at most {MAX_PIXELS} pixels"
+    limit = f"at most {MAX_PIXELS} pixels, and {MAX_SIDE} a side"
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise ImageError("too_many_pixels", limit, f"{image.width} x {image.height}")
             image.load()
             yield image
