@@ -92,9 +92,7 @@ def read_signal(
             )
         else:
             recording, beats = (
-                read_csv(
-                    data, fs=fs, units=units or "mV", gain=gain, lead=lead, max_values=MAX_VALUES
-                ),
+                read_csv(data, fs=fs, units=units, gain=gain, lead=lead, max_values=MAX_VALUES),
                 None,
             )
     except RefusedInput as error:

@@ -47,6 +47,7 @@ _SERVED = (
     "answering.py",
     "batches.py",
     "beats.py",
+    "csv_table.py",
     "errors.py",
     "files.py",
     "inference.py",

@@ -1,27 +1,24 @@
 """A recording as text: CSV or JSON samples with sampling rate, units and lead, as people have it.
 
-CSV: one column a lead, values with a decimal point, divided by comma, semicolon, tab or spaces
-(or, with semicolons, a decimal comma); a first line that holds a word is the header, and lines
-that start with # are left out. A first column that is named as a time or a sample number, or that
-rises by even steps from first line to last as no lead does, is one: it gives the sampling rate
-where none is given and its name tells the unit. Times may be numbers, of a clock (0:00.004) or ISO
-8601. JSON: an object with `samples` (numbers, or one list a lead),
-and what may else be given beside.
+CSV: one column a lead, as `ecgbeats.csv_table` finds them. A first column that is written or named
+as a time or a sample number, or that rises by even steps from first line to last as no lead does,
+is one: it gives the sampling rate where none is given and its name tells the unit. Times may be
+numbers, of a clock (0:00.004) or ISO 8601. What names or a row of units below them say of volts
+counts where nothing is given; so do lines above, like "Sample Rate,512 hertz". JSON: an object with
+`samples` (numbers, or one list a lead), and what may else be given beside.
 """
 
 from __future__ import annotations
 
-import io
-import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ecgbeats.csv_table import Table, read_table
 from ecgbeats.errors import SignalError
 from ecgbeats.records import Recording
 
@@ -30,8 +27,6 @@ UNITS = {"mV": 1.0, "uV": 1e-3, "V": 1e3, "nV": 1e-6, "adu": 1.0}
 DEFAULT_GAIN = 200.0  # WFDB's
 MAX_LEADS = 16
 MAX_NAME = 64
-# Lines looked at to tell header and divider, and lines read at a time.
-_HEAD, _BLOCK = 6, 20_000
 # A rate this near to a whole number is that number: written times are rounded.
 _WHOLE = 1e-4
 _TIME = re.compile(
@@ -41,19 +36,22 @@ _TIME = re.compile(
 )
 _SAMPLE_NUMBER = re.compile(r"sample.*|index|idx|n|#|", re.IGNORECASE)
 _UNIT = re.compile(r"[\[(/] ?(s|sec|seconds?|ms|millis|milliseconds?) ?[\])]?$", re.IGNORECASE)
-_CLOCK = re.compile(r"\[?(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)\]?")
 # So many lines do not rise by even steps by chance.
 _MANY = 32
 _MILLISECONDS = re.compile(r"\bms\b|milli", re.IGNORECASE)
-# A number alone, as "0.1", "-3,5e-2"; NaN stands for a missing sample.
-_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)|", re.I)
+# "ECG [uV]", "II/mV", "raw_mV", "mV".
+_VOLTS = re.compile(r".*[\[(/] ?([munµμ]?V) ?[\])]?|(?:.*[_ ])?([munµμ]V)", re.IGNORECASE)
+_RATE_ABOVE = re.compile(
+    r"\bsampl\w*\W*(?:rate|freq\w*)\W+(\d+(?:[.,]\d+)?)\s*(?:hz|hertz)?\W*$", re.IGNORECASE
+)
+_UNIT_ABOVE = re.compile(r"\W*units?\W+([munµμ]?V)\W*", re.IGNORECASE)
 
 
 def read_csv(
     data: bytes,
     *,
     fs: float | None = None,
-    units: str = "mV",
+    units: str | None = None,
     gain: float | None = None,
     lead: str | None = None,
     max_values: int,
@@ -64,8 +62,8 @@ def read_csv(
     ----------
     fs : float, optional
         Samples a second; needed where no column tells the time.
-    units : str
-        One of `UNITS`.
+    units : str, optional
+        One of `UNITS`; as the file says by default, and mV where it does not.
     gain : float, optional
         Converter units a millivolt, with units "adu"; 200 by default.
     lead : str, optional
@@ -79,14 +77,18 @@ def read_csv(
         With code "not_a_table", "too_many_samples", "bad_sampling_rate", "missing_sampling_rate"
         or "bad_units".
     """
-    rows, names, clock = _table(data, max_values)
-    rate = _rate(fs) if fs is not None else None
-    if rows.shape[1] > 1 and (is_time := _time_column(rows, names, clock)) is not None:
-        rate = rate or is_time
-        rows, names = rows[:, 1:], names[1:]
+    table = read_table(data, max_values=max_values, max_columns=MAX_LEADS + 1)
+    rows, names = table.values, table.names
+    told = [_volts(name, unit) for name, unit in zip(names, table.units, strict=True)]
+    rate = fs if fs is not None else _rate_above(table.above)
+    if rows.shape[1] > 1 and _is_time(table):
+        rate = rate if rate is not None else _rate_by(table)
+        rows, names, told = rows[:, 1:], names[1:], told[1:]
     if rows.shape[1] > MAX_LEADS:
         raise SignalError("not_a_table", f"at most {MAX_LEADS} leads", f"{rows.shape[1]} columns")
-    return _recording(rows, rate, units, gain, _names(names, rows.shape[1], lead))
+    above = _unit(_first(_UNIT_ABOVE, table.above))
+    scales = [_scale(units or unit or above or "mV", gain) for unit in told]
+    return _recording(rows, rate, scales, _names(names, rows.shape[1], lead))
 
 
 def read_json_signal(
@@ -102,7 +104,8 @@ def read_json_signal(
 
     Keys: `samples` (a list of numbers, null where one is missing; or a list of such lists, one a
     lead), `fs`, `units`, `gain`, `lead` (a name, or one a lead), `beats` (sample numbers).
-    Arguments win over keys.
+    Arguments win over keys; but `lead` names only what is a single lead, for of several it says
+    which is meant.
 
     Raises
     ------
@@ -117,7 +120,9 @@ def read_json_signal(
     if unknown:
         raise SignalError("not_a_signal", f"the keys {', '.join(_KEYS)}", repr(unknown[0][:32]))
     rows = _columns_of(content.get("samples"), max_values)
-    named = lead if lead is not None else content.get("lead")
+    named = content.get("lead")
+    if lead is not None and rows.shape[1] == 1:
+        named = lead
     listed = named if isinstance(named, list) else [named]
     if not all(name is None or isinstance(name, str) for name in listed):
         raise SignalError("not_a_signal", 'a name, or one a lead, as "lead"', _short(named))
@@ -133,8 +138,7 @@ def read_json_signal(
     recording = _recording(
         rows,
         None if rate is None else _rate(rate),
-        unit,
-        scale,
+        [_scale(unit, scale)] * rows.shape[1],
         _names(names, rows.shape[1], None),
     )
     beats = content.get("beats")
@@ -178,136 +182,78 @@ def check_beats(beats: object, length: int) -> np.ndarray:
     return samples
 
 
-def _table(data: bytes, max_values: int) -> tuple[np.ndarray, list[str], bool]:
-    """Values, a row a line; names of the columns; whether the first was written as a clock."""
-    if data.count(b"\n") > max_values:
-        raise SignalError("too_many_samples", f"at most {max_values} values", "more lines")
-    lines = _lines(data)
-    head = list(itertools.islice(lines, _HEAD))
-    if not head:
-        raise SignalError("not_a_table", "a column of numbers", "an empty file")
-    divider = _divider(head[min(1, len(head) - 1)])
-    first = _cells(head[0], divider)
-    titled = not all(not cell or _is_value(cell) for cell in first) or not any(first)
-    skipped = int(titled)
-    # Below the header may stand the units: 'hh:mm:ss.mmm','mV'.
-    while (
-        titled and skipped < len(head) and not any(map(_is_value, _cells(head[skipped], divider)))
-    ):
-        skipped += 1
-    if skipped == len(head):
-        raise SignalError("not_a_table", "a column of numbers", "a header and no number below it")
-    cells = _cells(head[skipped], divider)
-    columns, clock = len(cells), _instant(cells[0]) is not None
-    parts, read = [], skipped
-    rest = itertools.chain(head[skipped:], lines)
-    # In blocks: words take ten times the memory of the numbers that they become.
-    while block := list(itertools.islice(rest, _BLOCK)):
-        parts.append(_numbers(block, divider, columns, clock=clock, offset=read))
-        read += len(block)
-        if (read - skipped) * columns > max_values:
-            raise SignalError("too_many_samples", f"at most {max_values} values", "more")
-    names = [cell.strip("'\" ") for cell in first] if titled else []
-    names = names if len(names) == columns else [""] * columns
-    return np.concatenate(parts), names, clock
+def _volts(name: str, unit: str) -> str | None:
+    """The unit that a column is in, as its name or the row of units says."""
+    found = _VOLTS.fullmatch(name)
+    return _unit(unit) or (_unit(found[1] or found[2]) if found else None)
 
 
-def _lines(data: bytes) -> Iterator[str]:
-    """Lines that hold something, without comments."""
-    if b"\0" in data[:4096]:
-        raise SignalError("not_a_table", "text", "bytes that are no text")
-    try:
-        data.decode("utf-8")
-        encoding = "utf-8-sig"
-    except UnicodeDecodeError:
-        encoding = "latin-1"
-    for line in io.TextIOWrapper(io.BytesIO(data), encoding=encoding):
-        if (bare := line.strip()) and bare[0] != "#":
-            yield bare
+def _unit(word: str | None) -> str | None:
+    """A unit of `UNITS` as people write it."""
+    plain = (word or "").replace("µ", "u").replace("μ", "u").lower()
+    return next((unit for unit in UNITS if unit.lower() == plain), None)
 
 
-def _numbers(
-    body: Sequence[str], divider: str | None, columns: int, *, clock: bool, offset: int
-) -> np.ndarray:
-    text = body
-    if divider != "," and any("," in line for line in body[:50]):
-        text = [line.replace(",", ".") for line in body]
-    flat: list[str] = []
-    for number, line in enumerate(text):
-        cells = _cells(line, divider)
-        if len(cells) != columns:
-            raise SignalError(
-                "not_a_table",
-                f"{columns} values in each line",
-                f"{len(cells)} in line {number + offset + 1}",
-            )
-        if clock and (seconds := _instant(cells[0])) is not None:
-            cells[0] = repr(seconds)
-        flat += cells
-    try:
-        values = np.array([cell or "nan" for cell in flat], dtype=np.float64)
-    except ValueError as error:
-        place = next(k for k, cell in enumerate(flat) if not _NUMBER.fullmatch(cell))
-        raise SignalError(
-            "not_a_table",
-            "numbers",
-            f"{flat[place][:32]!r} in line {place // columns + offset + 1}",
-        ) from error
-    return values.reshape(-1, columns)
+def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:
+    found = (match[1] for line in lines if (match := pattern.search(line)))
+    return next(found, None)
 
 
-def _divider(line: str) -> str | None:
-    """What divides the cells of a line; None for blanks."""
-    return next((divider for divider in (";", "\t", ",") if divider in line), None)
+def _rate_above(lines: Sequence[str]) -> float | None:
+    found = _first(_RATE_ABOVE, lines)
+    return float(found.replace(",", ".")) if found else None
 
 
-def _cells(line: str, divider: str | None) -> list[str]:
-    if divider is None:
-        return [cell.strip("'\"") for cell in line.split()]
-    return [cell.strip().strip("'\"") for cell in line.rstrip(f"{divider} ").split(divider)]
+def _is_time(table: Table) -> bool:
+    """Whether the first column is a time or a number of the sample, and no lead."""
+    times, name = table.values[:, 0], table.names[0]
+    steps = np.diff(times)
+    if table.clock or _names_time(name):
+        return True
+    if _UNIT.search(_time_words(table)) and (steps >= 0).all() and times[-1] > times[0]:
+        return True
+    # Else by its values alone: it counts, or rises by even steps all along.
+    if not len(steps) or not (steps > 0).all():
+        return False
+    counts = bool((steps == 1).all()) and _SAMPLE_NUMBER.fullmatch(name) is not None
+    return counts or (len(times) >= _MANY and _even(times))
 
 
-def _is_value(cell: str) -> bool:
-    return bool(cell) and (_NUMBER.fullmatch(cell) is not None or _instant(cell) is not None)
+def _names_time(name: str) -> bool:
+    return bool(_TIME.fullmatch(name)) and not _SAMPLE_NUMBER.fullmatch(name)
 
 
-def _instant(cell: str) -> float | None:
-    """Seconds that a clock or an ISO date with a time shows; None for anything else."""
-    if ":" not in cell:
+def _time_words(table: Table) -> str:
+    return f"{table.names[0]} [{table.units[0]}]" if table.units[0] else table.names[0]
+
+
+def _rate_by(table: Table) -> float | None:
+    """The sampling rate by the first column, which is a time; None where it does not tell."""
+    times, words = table.values[:, 0], _time_words(table)
+    if not (table.clock or _names_time(table.names[0]) or _UNIT.search(words)):
         return None
-    if found := _CLOCK.fullmatch(cell := cell.replace(",", ".")):
-        hours, minutes, seconds = found.groups()
-        return 3600.0 * int(hours or 0) + 60 * int(minutes) + float(seconds)
-    try:
-        return datetime.fromisoformat(cell.strip("[]")).replace(tzinfo=UTC).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _time_column(rows: np.ndarray, names: Sequence[str], clock: bool) -> float | None:
-    """The sampling rate by the first column if that is a time; 0 where it does not tell."""
-    name = names[0].strip()
-    steps = np.diff(rows[:, 0])
-    if not len(steps) or not np.isfinite(steps).all() or not (steps > 0).all():
-        return None
-    # Times are rounded, so that single steps differ, by less than one step.
-    step = float(np.median(steps))
-    even = steps.max() <= 2 * step and step <= 2 * steps.mean()
-    counts = bool((steps == 1).all())
-    if clock:
-        name = "s"
-    if _SAMPLE_NUMBER.fullmatch(name):
-        # Without a name it is a number of samples only if it counts; or a time, of which unit?
-        return 0.0 if counts or (not name and even and len(rows) >= _MANY) else None
-    if not (_TIME.fullmatch(name) or _UNIT.search(name)):
-        return 0.0 if even and len(rows) >= _MANY else None
-    if not even:
+    if not _even(times):
         raise SignalError("bad_sampling_rate", "even steps of time", "steps of different lengths")
     # The mean over all: single times are rounded.
-    rate = len(steps) / float(rows[-1, 0] - rows[0, 0])
-    rate = rate * 1000 if _MILLISECONDS.search(name) else rate
+    rate = (len(times) - 1) / float(times[-1] - times[0])
+    rate = rate * 1000 if _MILLISECONDS.search(words) and not table.clock else rate
     whole = float(round(rate))
     return whole if abs(rate - whole) <= _WHOLE * rate else rate
+
+
+def _even(times: np.ndarray) -> bool:
+    """Whether times rise by steps of one length, as far as they are written."""
+    steps = np.diff(times)
+    if not len(steps) or not (steps >= 0).all() or not (steps > 0).any():
+        return False
+    if (steps > 0).all():
+        # Rounded, single steps differ by less than one.
+        step = float(np.median(steps))
+        return bool(steps.max() <= 2 * step and step <= 2 * steps.mean())
+    # Some repeat: none may be off by more than what is told apart.
+    written = 1.001 * float(steps[steps > 0].min())
+    off = np.abs(times - np.linspace(times[0], times[-1], len(times))).max()
+    return bool(steps.max() <= 2 * written and off <= written)
 
 
 def _rate(value: object) -> float:
@@ -343,23 +289,27 @@ def _columns_of(samples: object, max_values: int) -> np.ndarray:
 
 
 def _recording(
-    rows: np.ndarray, fs: float | None, units: object, gain: object, names: tuple[str, ...]
+    rows: np.ndarray, fs: float | None, scales: Sequence[float], names: tuple[str, ...]
 ) -> Recording:
-    if not fs:
+    if fs is None:
         raise SignalError("missing_sampling_rate", "samples a second, as fs", "none")
-    if not isinstance(units, str) or units not in UNITS:
-        raise SignalError("bad_units", f"one of {', '.join(UNITS)}", _short(units))
-    scale = UNITS[units]
-    if units == "adu":
-        scale = 1 / (DEFAULT_GAIN if gain is None else _positive(gain))
-    elif gain is not None:
-        raise SignalError("bad_units", 'a gain with units "adu" alone', f"units {units}")
     with np.errstate(over="ignore", invalid="ignore"):
-        signal = (rows * scale).astype(np.float32)
+        signal = (rows * np.array(scales)).astype(np.float32)
     # Nobody's heart makes a kilovolt, and squares of more than that leave the range of floats.
     signal[~(np.abs(signal) < 1e6)] = np.nan
     limits = np.tile(np.array([[-np.inf, np.inf]], np.float32), (len(names), 1))
     return Recording("signal", float(_rate(fs)), names, signal, limits)
+
+
+def _scale(units: object, gain: object) -> float:
+    """Millivolts of one unit."""
+    if not isinstance(units, str) or units not in UNITS:
+        raise SignalError("bad_units", f"one of {', '.join(UNITS)}", _short(units))
+    if units == "adu":
+        return 1 / (DEFAULT_GAIN if gain is None else _positive(gain))
+    if gain is not None:
+        raise SignalError("bad_units", 'a gain with units "adu" alone', f"units {units}")
+    return UNITS[units]
 
 
 def _positive(gain: object) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -41,6 +42,21 @@ def csv(text: str | bytes, **options: object) -> Recording:
         "2026-11-21T12:00:00.000Z,0.1\n2026-11-21T12:00:00.004Z,-0.25\n"
         "2026-11-21T12:00:00.008Z,0.5\n2026-11-21T12:00:00.012Z,1.5\n",
         "0.1,\n-0.25,\n0.5,\n1.5,\n",
+        "0,1\n-0,25\n0,5\n1,5\n",
+        "ECG\n0,1\n-0,25\n0,5\n1,5\n",
+        '"ECG, mV"\n"0,1"\n"-0,25"\n"0,5"\n"1,5"\n',
+        '"s","mV"\n"0,0","0,1"\n"0,004","-0,25"\n"0,008","0,5"\n"0,012","1,5"\n',
+        "0,1;\n-0,25;\n0,5;\n1,5;\n",
+        "   Elapsed time      MLII\n (seconds)   (mV)\n 0.000  0.1\n 0.004  -0.25\n"
+        " 0.008  0.5\n 0.012  1.5\n",
+        # As Apple Health exports, in two languages; and a recorder's report above the table.
+        "Name,Jane\nDate of Birth,1 Jan 1970\nRecorded Date,2020-05-01 12:00:00 +0200\n"
+        "Classification,Sinus Rhythm\nSymptoms,\nSoftware Version,1.61\nDevice,Watch4\n"
+        "Sample Rate,250 hertz\n\n\nLead,Lead I\nUnit,µV\n100\n-250.0\n500.0\n1500.0\n",
+        "Name,Jane\nGeburtsdatum,1.1.1970\nAbtastrate,250 Hertz\nUnit,µV\n"
+        "100,000\n-250,000\n500,000\n1500,000\n",
+        "Report\nDevice: X\nSerial: 5\nFirmware: 1.0\nFilter: none\nGain: 1\nNotes:\n-\n"
+        "0.1\n-0.25\n0.5\n1.5\n",
     ],
 )
 def test_a_lead_is_read_whatever_stands_around_it(text: str) -> None:
@@ -48,6 +64,65 @@ def test_a_lead_is_read_whatever_stands_around_it(text: str) -> None:
     assert recording.fs == 250
     np.testing.assert_allclose(recording.signal[:, 0], VALUES, rtol=1e-6)
     assert recording.signal.shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("995,1011\n993,1012\n", [[995, 1011], [993, 1012]]),
+        ("0,145\n0,147\n", [[0, 145], [0, 147]]),
+        ("I,II\n1,nan\n3,\n,4\n", [[1, np.nan], [3, np.nan], [np.nan, 4]]),
+        ("1\t\n3\t4\n", [[1, np.nan], [3, 4]]),
+        ("I,II,\n1,2,\n3,4,\n", [[1, 2], [3, 4]]),
+        ("I;II\n" + "0;0\n" * 601 + "0,5;1,5\n", [[0, 0]] * 601 + [[0.5, 1.5]]),
+    ],
+)  # fmt: skip
+def test_columns_are_told_apart_and_gaps_are_no_ends(text: str, rows: list) -> None:
+    np.testing.assert_allclose(csv(text, max_values=5000).signal, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "millivolts"),
+    [
+        ("'t','MLII','V5'\n'seconds','uV','mV'\n0,500,2\n1,500,2\n", [0.5, 2]),
+        ("I [µV];II/mV;raw_nV\n5;5;5\n5;5;5\n", [0.005, 5, 5e-6]),
+        ("Unit,µV\n500\n500\n", [0.5]),
+    ],
+)
+def test_units_are_as_the_file_says_unless_they_are_given(text: str, millivolts: list) -> None:
+    np.testing.assert_allclose(csv(text).signal[0], millivolts, rtol=1e-6)
+    values = csv(text, units="mV").signal[0]
+    assert len(values) == len(millivolts) and not np.allclose(values, millivolts)
+
+
+def test_the_lines_above_tell_the_sampling_rate() -> None:
+    assert csv("Name,Jane\nSample Rate,512 hertz\nLead,I\n1.5\n2.5\n", fs=None).fs == 512
+
+
+def test_what_is_named_as_a_time_is_no_lead_however_it_is_written() -> None:
+    # To the hundredth of a second at 250 a second; backwards once; with a pause.
+    coarse = [round(k / 250, 2) for k in range(500)]
+    lead = [k % 7 for k in range(500)]
+    for times in (coarse, coarse[250:] + coarse[:250], [*coarse[:400], *range(90, 190)]):
+        text = "time,II\n" + "".join(f"{t},{v}\n" for t, v in zip(times, lead, strict=True))
+        assert csv(text, max_values=5000).leads == ("II",)
+        if times is coarse:
+            assert csv(text, fs=None, max_values=5000).fs == pytest.approx(250, rel=0.01)
+        else:
+            with pytest.raises(SignalError, match="different lengths"):
+                csv(text, fs=None, max_values=5000)
+
+
+def test_a_line_without_end_takes_no_more_memory_than_itself() -> None:
+    for divider in (b",", b";", b" ", b"\t"):
+        data = b"1" + (divider + b"1") * 500_000 + b"\n"
+        tracemalloc.start()
+        with pytest.raises(SignalError) as refused:
+            csv(data, max_values=1_000_000)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert refused.value.code == "not_a_table"
+        assert peak < 2 * len(data)
 
 
 def test_leads_have_the_names_of_their_columns() -> None:
@@ -138,6 +213,11 @@ def test_json_says_all_that_a_form_would() -> None:
     assert beats is not None and beats.tolist() == [0, 2]
     recording, beats = read_json_signal({"samples": [1, 2], "fs": 100}, fs=50, max_values=10)
     assert (recording.fs, recording.leads, beats) == (50, ("ECG",), None)
+    # Of several leads the argument says which one is meant, not how they are called.
+    recording, _ = read_json_signal(content, lead="V1", max_values=10)
+    assert recording.leads == ("I", "V1")
+    recording, _ = read_json_signal({"samples": [1, 2], "fs": 9}, lead="V1", max_values=10)
+    assert recording.leads == ("V1",)
 
 
 @pytest.mark.parametrize(
