@@ -136,7 +136,11 @@ class Switch:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(self._probe_s)
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:
+                # Whatever it was, by the next plan it may be mended.
+                self._tell({"event": "look_failed", "reason": type(error).__name__})
 
     async def look(self) -> None:
         """Read the plan anew, and ask both bentos whether they are ready."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,10 +20,13 @@ _TOLD = 10
 
 
 def _base_url(text: str) -> str:
-    text = text.rstrip("/")
-    if not text.startswith(("http://", "https://")) or not text.partition("://")[2]:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"expected an address as http://127.0.0.1:3001; {error}") from error
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
         raise ValueError("expected an address as http://127.0.0.1:3001")
-    return text
+    return text.rstrip("/")
 
 
 Url = Annotated[str, AfterValidator(_base_url)]

@@ -407,11 +407,32 @@ def test_a_changed_control_file_takes_effect_and_a_bad_one_does_not(tmp_path: Pa
     assert (events["plan"], events["plan_refused"]) == (1, 1)
 
 
+def test_whatever_breaks_one_look_it_looks_again() -> None:
+    bentos, looked = Bentos(), asyncio.Event()
+
+    async def ask(_: httpx.AsyncClient, switch: Switch) -> None:
+        async def breaks_once() -> None:
+            switch.look = looks  # type: ignore[method-assign]
+            raise httpx.InvalidURL("as no plan should be able to name")
+
+        async def looks() -> None:
+            looked.set()
+
+        switch.look = breaks_once  # type: ignore[method-assign]
+        await asyncio.wait_for(looked.wait(), 10)
+
+    told = run(make_plan({"champion": CHAMPION}, "plan"), bentos, ask, probe_s=0.01)
+    assert {"event": "look_failed", "reason": "InvalidURL"} in told
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
         ({}, "champion: Field required"),
         ({"champion": "ftp://x"}, "expected an address"),
+        ({"champion": "http://a:1O0"}, "expected an address .*port"),
+        ({"champion": "http://"}, "expected an address"),
+        ({"champion": CHAMPION + "/?x=1"}, "expected an address"),
         ({"champion": CHAMPION, "share": 0.1}, "need a challenger"),
         ({"champion": CHAMPION, "challenger": CHAMPION + "/"}, "the same address"),
         ({"champion": CHAMPION, "challenger": CHALLENGER, "share": 1.5}, "share: .*less than"),
