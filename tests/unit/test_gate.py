@@ -23,7 +23,7 @@ from ecgbeats.gate import (
 )
 from ecgbeats.leakage import leakage_rows
 from ecgbeats.regression import no_regression_rows
-from tests.support.predictions import CLASSES, HEADLINE, about, fake_predictions
+from tests.support.predictions import CLASSES, HEADLINE, about, fake_predictions, table_of
 
 pytestmark = pytest.mark.unit
 
@@ -72,6 +72,20 @@ def test_a_bound_holds_or_blocks(bound: dict[str, float], value: Any, passed: bo
     else:
         with pytest.raises(GateFailed, match=r"calibration\.ece"):
             enforce(verdict)
+
+
+def test_a_floor_on_the_mean_of_records_sees_a_small_record_that_is_missed() -> None:
+    # 190 V beats of one record are found; of another's 10, none.
+    records = ["a"] * 380 + ["b"] * 20
+    labels = [0, 1] * 190 + [0, 1] * 10
+    predicted = [0, 1] * 190 + [0] * 20
+    table = table_of(labels, predicted, records=records)
+    found = evaluate(table, ("N", "V"), ("N", "V"), replicates=50, seed=0, about=about())
+    names = ("gross.V.se", "average.V.se", "without_largest_patient.V.se")
+    verdict = judge(found, [Check(metric=name, at_least=0.6) for name in names])
+    assert failed_metrics(verdict) == ["average.V.se", "without_largest_patient.V.se"]
+    assert [row["measured"] for row in verdict["checks"]] == [0.95, 0.5, 0.0]
+    assert verdict["checks"][1]["what"] == "V: sensitivity, mean of records"
 
 
 def test_one_failed_check_of_several_fails_the_model(evaluation) -> None:
