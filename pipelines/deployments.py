@@ -21,9 +21,10 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from ecgbeats.errors import EcgbeatsError, GateFailed
+from ecgbeats.errors import EcgbeatsError, GateFailed, NothingYet
 from ecgbeats.files import canonical_json, sha256_text
 from pipelines.environment import enter
+from pipelines.promotion_log import NAME_LENGTH, REASON_LENGTH
 
 # Named as in prefect.yaml, <flow>/<deployment>.
 RETRAIN, APPROVE = "retrain-and-propose/retrain", "promote-when-approved/approve"
@@ -38,8 +39,11 @@ class Approval(RunInput):
     """What a person says of a challenger. The gate is asked anew either way, and not overruled."""
 
     approve: bool = Field(description="Whether it shall become champion.")
-    by: str = Field(min_length=1, max_length=200, description="Who decides; kept in the log.")
-    reason: str = Field(default="", max_length=2000, description="Why; kept in the log.")
+    # What the log cannot hold is refused here, where it can be said again in fewer words.
+    by: str = Field(
+        min_length=1, max_length=NAME_LENGTH, description="Who decides; kept in the log."
+    )
+    reason: str = Field(default="", max_length=REASON_LENGTH, description="Why; kept in the log.")
 
 
 @flow(name="retrain-and-propose", persist_result=False)
@@ -159,9 +163,12 @@ def watch_drift(
 
     paths = sorted({path for pattern in logs for path in _matching(root, pattern)})
     if not paths:
-        return Failed(message=f"{', '.join(logs)}: expected logs of the service, found none")
+        return Completed(message=f"{', '.join(logs)}: no log yet, nothing to compare")
     try:
         done = watch(root, recipe, paths)
+    except NothingYet as error:
+        # Of a champion of a minute ago, say.
+        return Completed(message=f"nothing to compare yet: {error}")
     except EcgbeatsError as error:
         return Failed(message=str(error))
     words = str(done.verdict["words"])
@@ -229,6 +236,7 @@ def _promoted(root: Path, recipe: str, version: int, by: str | None, reason: str
     from pipelines.bentos import Bentos
     from pipelines.dag import Dag
     from pipelines.promotion import Project, promote
+    from pipelines.release import after_move
 
     try:
         project = Project(root, Dag(root), read_params(root / "params.yaml"))
@@ -244,24 +252,28 @@ def _promoted(root: Path, recipe: str, version: int, by: str | None, reason: str
         )
     except EcgbeatsError as error:
         return Failed(message=str(error))
+    get_run_logger().info("release: %s", after_move(root, recipe, version))
     if moved.entry is None:
         return Completed(message=f"version {version} is champion already")
     return Completed(message=f"version {version} is champion, by {moved.entry.by}")
 
 
 def _what_is_asked(recipe: str, version: int) -> str:
-    """For whoever is to decide: the version, and the verdict that it was registered with."""
+    """For whoever is to decide: the version, and the verdict that made it challenger."""
     import tempfile
 
     from ecgbeats.files import read_json
     from ecgbeats.gate import verdict_markdown
-    from pipelines import registry
+    from pipelines import ledger, registry
+    from pipelines.decisions import verdict_folder
     from pipelines.gating import METRICS, VERDICT
     from pipelines.tracking import model_name
 
     made = registry.version_of(model_name(recipe), version)
+    entries = ledger.finished(made.name).entries
     with tempfile.TemporaryDirectory(prefix="ecgbeats-approval-") as scratch:
         report = registry.fetch_report(made, Path(scratch))
-        verdict: dict[str, Any] = read_json(report / VERDICT)
+        decided = verdict_folder(made, entries, report, Path(scratch))
+        verdict: dict[str, Any] = read_json(decided / VERDICT)
         words = verdict_markdown(verdict, read_json(report / METRICS))
     return f"Shall {made.name} version {version} become champion?\n\n{words}"

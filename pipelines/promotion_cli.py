@@ -10,7 +10,10 @@ from ecgbeats.cli import in_words
 from pipelines.environment import enter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipelines.promotion import Moved, Project
+    from pipelines.promotion_log import Entry
 
 _by = click.option("--by", help="Who decides.  [default: git's user.name]")
 
@@ -29,18 +32,14 @@ def promote(recipe: str, version: int | None, by: str | None, reason: str | None
     built and checked before anything changes. Exits 1 when the gate says no. Afterwards the
     version's release folder is made (`ecgbeats release`).
     """
-    from pipelines import registry, release
     from pipelines.bentos import Bentos
     from pipelines.promotion import promote as run_promote
-    from pipelines.tracking import model_name
 
     project = _project(recipe)
     moved = run_promote(
         project, recipe, Bentos(project.root), version=version, by=by, reason=reason, tell=_tell
     )
-    _say(recipe, moved)
-    made = release.after_decision(project, registry.version_of(model_name(recipe), moved.version))
-    click.echo(f"  release: {made}")
+    _say(project.root, recipe, moved)
 
 
 @click.command()
@@ -52,14 +51,15 @@ def rollback(recipe: str, by: str | None, reason: str | None) -> None:
     """Make the champion before the present one champion again.
 
     Its model and its bento first answer the golden batch of its evaluation as they did then.
-    Again, it goes back one more.
+    Again, it goes back one more. Afterwards its release folder is made anew, if it can be.
     """
     from pipelines.bentos import Bentos
     from pipelines.promotion import rollback as run_rollback
 
     # Nothing of parameters or data: they may be broken, or the recipe gone, when it is needed.
     root = enter()
-    _say(recipe, run_rollback(root, recipe, Bentos(root), by=by, reason=reason, tell=_tell))
+    _check_registered(recipe)
+    _say(root, recipe, run_rollback(root, recipe, Bentos(root), by=by, reason=reason, tell=_tell))
 
 
 @click.command()
@@ -83,6 +83,8 @@ def status(recipe: str | None, when: str | None, as_json: bool) -> None:
     from pipelines.tracking import model_name
 
     on = None if when is None else read_when(when)
+    if recipe:
+        _check_registered(recipe)
     names = [model_name(recipe)] if recipe else registry.model_names()
     found = [standing(name, on=on, has_bento=packaging.has_bento, tell=_tell) for name in names]
     if as_json:
@@ -137,15 +139,38 @@ def _project(recipe: str) -> Project:
     return Project(root, Dag(root), params)
 
 
+def _check_registered(recipe: str) -> None:
+    """Make sure that the registry has a model of RECIPE, whatever params.yaml says by now."""
+    from ecgbeats.errors import ConfigError
+    from pipelines import registry
+    from pipelines.tracking import model_name
+
+    have = registry.model_names()
+    if model_name(recipe) not in have:
+        prefix = model_name("")
+        known = ", ".join(name.removeprefix(prefix) for name in have)
+        raise ConfigError(
+            f"recipe: expected one with a registered model ({known or 'there is none yet'}), got "
+            f"{recipe!r}; `make run RECIPE={recipe}` registers its first"
+        )
+
+
 def _tell(words: str) -> None:
     click.echo(words, err=True)
 
 
-def _say(recipe: str, moved: Moved) -> None:
+def _say(root: Path, recipe: str, moved: Moved) -> None:
+    """Tell of the decision, and then make its release, which takes a while."""
+    from pipelines.release import after_move
+
     if moved.entry is None:
         click.echo(f"{recipe}: version {moved.version} is champion already")
-        return
-    entry = moved.entry
+    else:
+        _say_entry(recipe, moved, moved.entry)
+    click.echo(f"  release: {after_move(root, recipe, moved.version)}")
+
+
+def _say_entry(recipe: str, moved: Moved, entry: Entry) -> None:
     click.echo(f"{recipe}: version {entry.version} is champion ({entry.action}, by {entry.by})")
     if entry.overridden:
         click.echo(f"  OVERRULED: {', '.join(entry.overridden)}: {entry.reason}")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecgbeats.config import read_params
 from ecgbeats.datasets import read_description
 from ecgbeats.errors import ConfigError, ContractError, DataError, EcgbeatsError, GateFailed
 from ecgbeats.files import folder_written_aside, read_json, sha256_file, write_json, write_text
@@ -22,14 +23,17 @@ from ecgbeats.inference import CARD, ONNX
 from ecgbeats.model_card import model_card
 from ecgbeats.signing import SIGNATURE, SUMS, check_seal, seal
 from pipelines import compare, ledger, packaging, registry, release_words, sbom
+from pipelines.dag import Dag
+from pipelines.decisions import rival_of, verdict_folder
 from pipelines.gating import METRICS, SPLIT, VERDICT
 from pipelines.lineage import Link
 from pipelines.lineage import in_words as chain_in_words
 from pipelines.lineage import lineage as trace
 from pipelines.packaging import REQUIREMENTS
 from pipelines.promotion import Project
-from pipelines.promotion_log import CHAMPION, Entry, overrides_in, tags_of
+from pipelines.promotion_log import Entry, overrides_in, tags_of
 from pipelines.registry import Registered
+from pipelines.tracking import model_name
 
 SCHEMA = 1
 # Names the private key that releases are signed with.
@@ -77,7 +81,8 @@ def release(project: Project, version: Registered, key: Path | None = None) -> M
             f"{folder_of(project.root, version)}: expected a key, by --key or {KEY}: it is signed, "
             "and would lose its signature; remove the folder to make it without one"
         )
-    entries = [e for e in ledger.finished(version.name).entries if e.version == version.version]
+    log = ledger.finished(version.name).entries
+    entries = [e for e in log if e.version == version.version]
     overruled = [
         {"checks": list(e.overridden), "by": e.by, "on": e.time, "reason": e.reason}
         for e in entries
@@ -106,7 +111,7 @@ def release(project: Project, version: Registered, key: Path | None = None) -> M
         metrics = read_json(report / METRICS)
         citation = _data(project, version, metrics, aside)
         _evaluation(report, aside)
-        verdict = _verdict(version, entries, report, scratch, aside)
+        verdict = _verdict(version, log, report, scratch, aside)
         card = model_card(
             read_json(model / CARD),
             metrics,
@@ -167,6 +172,19 @@ def after_decision(project: Project, version: Registered) -> str:
     return f"{folder}, without {'; '.join(made.missing)}"
 
 
+def after_move(root: Path, recipe: str, version: int) -> str:
+    """The same, for who has but the number of a version: of `ecgbeats rollback`, say.
+
+    Parameters and data may be broken when that is needed.
+    """
+    try:
+        project = Project(root, Dag(root), read_params(root / "params.yaml"))
+        chosen = registry.version_of(model_name(recipe), version)
+    except EcgbeatsError as error:
+        return f"not made: {error}. Later: ecgbeats release {recipe} --version {version}"
+    return after_decision(project, chosen)
+
+
 def _evaluation(report: Path, aside: Path) -> None:
     folder = aside / "evaluation"
     folder.mkdir()
@@ -176,23 +194,12 @@ def _evaluation(report: Path, aside: Path) -> None:
 
 
 def _verdict(
-    version: Registered, entries: list[Entry], report: Path, scratch: Path, aside: Path
+    version: Registered, entries: Sequence[Entry], report: Path, scratch: Path, aside: Path
 ) -> dict[str, Any]:
     """The verdict that decided last, in all its forms; that of the registration if none did."""
     folder = aside / "verdict"
     folder.mkdir()
-    source = report
-    for entry in reversed(entries):
-        decided = entry.facts.get("verdict")
-        if decided:
-            source = registry.fetch_kept(version, decided["artifacts"], scratch / "decided")
-            found = sha256_file(source / VERDICT)
-            if found != decided["sha256"]:
-                raise ContractError(
-                    f"{version.name} version {version.version}: expected the verdict of entry "
-                    f"{entry.number}, SHA-256 {decided['sha256']}; the artifacts hold {found}"
-                )
-            break
+    source = verdict_folder(version, entries, report, scratch)
     for path in sorted(source.glob("verdict.*")):
         shutil.copyfile(path, folder / path.name)
     verdict: dict[str, Any] = read_json(folder / VERDICT)
@@ -276,7 +283,7 @@ def _packages(
 
 def _comparison(project: Project, version: Registered, aside: Path) -> tuple[str | None, list[str]]:
     """Write the comparison with the champion before; its name, and why there is none."""
-    number, why = _rival(version)
+    number, why = rival_of(version)
     if number is None:
         (aside / "comparison").mkdir()
         write_text(aside / "comparison" / "README.md", f"No comparison: {why}.\n")
@@ -299,18 +306,6 @@ def _comparison(project: Project, version: Registered, aside: Path) -> tuple[str
         write_text(aside / "comparison" / "README.md", f"Not made: {words}\n")
         return name, [words]
     return name, []
-
-
-def _rival(version: Registered) -> tuple[int | None, str]:
-    """The champion that the version replaced, or would replace; or why there is none."""
-    log = ledger.finished(version.name)
-    before: int | None = None
-    for entry in log.entries:
-        if entry.version == version.version and entry.aliases.get(CHAMPION) == version.version:
-            return before, "it was the first champion"
-        before = entry.aliases.get(CHAMPION)
-    holder = log.holder(CHAMPION)
-    return holder, "there is no champion"
 
 
 def _about(

@@ -15,6 +15,7 @@ import requests
 import yaml
 
 from ecgbeats.additions.naming import prefix_of
+from ecgbeats.files import read_json
 from tests.support.clinics import write_clinic
 from tests.support.projects import HERE, RECIPE, Project, tiny_params
 from tests.support.servers import stop
@@ -178,3 +179,5 @@ def test_new_data_start_retraining_and_a_person_decides_on_the_challenger(
     assert (champion["version"], champion["by"], champion["reason"], champion["overridden"]) == (
         2, "Ada", "the ward's patients", [],
     )  # fmt: skip
+    release = project.root / "reports" / "releases" / f"ecgbeats-{RECIPE}-2" / "release.json"
+    assert read_json(release)["log"][-1]["by"] == "Ada"

@@ -15,7 +15,7 @@ from ecgbeats.files import read_json, write_json
 from ecgbeats.monitoring.reference import read_reference
 from pipelines import deployments, monitor_cli, monitoring, registry
 from pipelines.monitoring import Watched, find_reference
-from tests.support.logs import WEIGHTS, lines, nothing, taller, write_reference, written
+from tests.support.logs import WEIGHTS, line, lines, nothing, taller, write_reference, written
 from tests.support.projects import HERE, tiny_params
 
 pytestmark = pytest.mark.pipeline
@@ -95,5 +95,21 @@ def test_only_persistent_drift_starts_retraining(
         # For the same model, in the same week, it is the same reason.
         deployments.watch_drift.fn("tiny", ["*.jsonl"], promotion="ask")
         assert begun[0] == begun[1] and WEIGHTS in begun[0][2]
-    missing = deployments.watch_drift.fn("tiny", ["nowhere/*.jsonl"])
-    assert missing.type == "FAILED" and "found none" in str(missing.message)
+
+
+def test_without_a_log_or_a_request_yet_nothing_has_failed(root: Path) -> None:
+    carried = root / "bento" / "carried"
+    write_json(carried / "origin.json", {"recipe": "tiny"})
+    write_reference(carried / "reference.json")
+    none = deployments.watch_drift.fn("tiny", ["logs/*.jsonl"])
+    assert none.type == "COMPLETED" and "logs/*.jsonl: no log yet" in str(none.message)
+    # Of the champion before, all of them.
+    written(root / "a.jsonl", [line(0, weights="cd" * 32)])
+    early = deployments.watch_drift.fn("tiny", ["*.jsonl*"])
+    assert early.type == "COMPLETED" and "nothing to compare yet: log: " in str(early.message)
+    (root / "a.jsonl.gz").write_bytes(b"no gzip")
+    unreadable = deployments.watch_drift.fn("tiny", ["*.jsonl*"])
+    assert unreadable.type == "FAILED" and "cannot be read" in str(unreadable.message)
+    (carried / "reference.json").unlink()
+    without = deployments.watch_drift.fn("tiny", ["*.jsonl"])
+    assert without.type == "FAILED" and "expected a champion" in str(without.message)

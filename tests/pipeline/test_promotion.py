@@ -12,25 +12,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import mlflow
 import pytest
+from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
 from ecgbeats.errors import ConfigError, ContractError, GateFailed, ServiceError
-from pipelines import ledger, promotion, registry
+from ecgbeats.files import write_json
+from pipelines import deployments, ledger, promotion, promotion_cli, registry
+from pipelines.decisions import rival_of
 from pipelines.promotion_log import next_entry
 from pipelines.standing import in_words, standing
 from tests.support.projects import free_port, healthy
 from tests.support.promoting import (
     NAME,
+    RECIPE,
     FileBentos,
     Registry,
     killed,
     obedient_gate,
     registered,
+    verdict,
     write_evidence,
 )
 
@@ -542,6 +548,39 @@ def test_a_reason_too_long_for_the_log_is_refused_first(store: Registry) -> None
     with pytest.raises(ConfigError, match="reason: expected at most 300 characters, got 301"):
         store.promote(reason="x" * 301, tell=told.append)
     assert told == []
+    # And where a person is asked, before the answer is taken.
+    for long in ({"by": "A" * 61}, {"by": "A", "reason": "x" * 301}):
+        with pytest.raises(ValueError, match=r"at most (60|300) characters"):
+            deployments.Approval(approve=True, **long)
+    deployments.Approval(approve=True, by="A" * 60, reason="x" * 300)
+
+
+def test_a_person_is_shown_the_verdict_that_made_a_challenger(
+    store: Registry, tmp_path: Path
+) -> None:
+    files = shutil.copytree(store.files, tmp_path / "evidence")
+    write_json(files / "verdict.json", verdict("accuracy"))
+    assert not registered(files, "c4").approved
+    write_json(files / "verdict.json", verdict())
+    replace(store, files=files).take_in("c4")
+    assert "## tiny: passed" in deployments._what_is_asked(RECIPE, 4)
+
+
+def test_a_verdict_and_a_release_have_one_rival(store: Registry) -> None:
+    for number in (2, 3, 2):
+        store.promote(version=number)
+    rivals = [rival_of(registry.version_of(NAME, number)) for number in (1, 2, 3)]
+    assert [number for number, _ in rivals] == [None, 3, 2]
+
+
+def test_a_recipe_that_the_registry_does_not_know_is_no_answer(
+    store: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion_cli, "enter", lambda: store.root)
+    for command in (promotion_cli.status, promotion_cli.rollback):
+        done = CliRunner().invoke(command, ["tinny"])
+        assert done.exit_code == 2
+        assert "expected one with a registered model (tiny), got 'tinny'" in done.output
 
 
 def test_clocks_that_disagree_do_not_turn_the_log_around(store: Registry) -> None:

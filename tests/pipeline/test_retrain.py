@@ -485,6 +485,24 @@ def test_rollback_serves_the_former_champion_again(
     assert status == rolled_back.status
 
 
+def test_every_champion_has_its_release(
+    project: Project, first: Ran, promoted: Moved, rolled_back: Moved
+) -> None:
+    folders = [f"reports/releases/{MODEL}-{number}" for number in (1, 2)]
+    assert first.summary["release"] == folders[0]
+    assert f"  release: {folders[1]}\n" in promoted.done.stdout
+    assert f"  release: {folders[0]}\n" in rolled_back.done.stdout
+    was, now = (read_json(project.root / folder / "release.json") for folder in folders)
+    assert [each["action"] for each in was["log"]] == ["promote", "rollback"]
+    assert (now["compared_with"], now["missing"]) == (f"{MODEL} version 1", [])
+    compared = read_json(project.root / folders[1] / "comparison" / "comparison.json")
+    names = [f"{MODEL} version {number}" for number in (1, 2)]
+    assert [side["name"] for side in compared["sides"]] == names
+    assert "<img" in (project.root / folders[1] / "comparison" / "index.html").read_text()
+    verified = project.call("ecgbeats", "release", "verify", folders[1])
+    assert verified.returncode == 0, verified.stderr
+
+
 def test_lineage_finds_what_is_not_what_it_says(project: Project, rolled_back: Moved) -> None:
     champion = rolled_back.status["champion"]
     # Another network in the bento, and one more byte in the cached images.
