@@ -108,8 +108,20 @@ class Dag:
         return self._root / words[words.index(name) + 1]
 
     def unchanged(self, stage: Stage) -> bool:
-        """Whether DVC would skip `stage`: inputs, parameters and outputs are as recorded."""
-        return not self._now().status(targets=[f"{self._root / 'dvc.yaml'}:{stage.address}"])
+        """Whether DVC would skip `stage`: inputs, parameters and outputs are as recorded.
+
+        Raises
+        ------
+        ServiceError
+            DVC cannot say, e.g. because another run holds its lock.
+        """
+        from dvc.exceptions import DvcException
+
+        target = f"{self._root / 'dvc.yaml'}:{stage.address}"
+        try:
+            return not self._now().status(targets=[target])
+        except DvcException as error:
+            raise ServiceError(f"DVC: {stage.address}: {error}") from error
 
     def lock_entries(self, recipe: str) -> dict[str, Any]:
         """What dvc.lock records of the stages that lead to the verdict on `recipe`.

@@ -8,7 +8,7 @@ promotion log says (`pipelines.ledger`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,7 +219,7 @@ def _find(reference: str, name: str, alias: str | None, number: str) -> Register
         else:
             version = client.get_model_version(name, number)
     except MlflowException as error:
-        have = sorted(model.name for model in client.search_registered_models())
+        have = sorted(model.name for model in _all_models(client))
         held = ", ".join(f"@{alias}" for alias in sorted(_aliases(client, name)))
         raise ConfigError(
             f"model: {reference!r} is not in the registry; "
@@ -281,8 +281,19 @@ def keep(registered: Registered, folder: Path, under: str) -> None:
 @answered()
 def model_names() -> list[str]:
     """All models of ours that the registry has."""
-    found = client_of_mlflow().search_registered_models()
+    found = _all_models(client_of_mlflow())
     return sorted(model.name for model in found if model.tags.get("recipe"))
+
+
+def _all_models(client: MlflowClient) -> Iterator[Any]:
+    """MLflow gives them a page at a time, and a token for the next."""
+    token = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _log_run(client: MlflowClient, evidence: Evidence) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from zc.lockfile import LockFile
 
 from ecgbeats.errors import ConfigError, ServiceError
 from pipelines.dag import Dag, Lineage, Stage, reproduce
@@ -147,6 +148,18 @@ def test_a_stage_runs_until_it_is_unchanged(small_dag: Project) -> None:
     assert dag.unchanged(copy) and (root / "out.txt").read_text() == "2\n"
     (root / "out.txt").unlink()
     assert not dag.unchanged(copy)
+
+
+def test_a_lock_that_another_run_holds_is_an_error_of_ours(
+    small_dag: Project,
+) -> None:
+    dag = Dag(small_dag.root)
+    held = LockFile(str(small_dag.root / ".dvc" / "tmp" / "lock"))
+    try:
+        with pytest.raises(ServiceError, match=r"DVC: copy: (.|\n)*lock"):
+            dag.unchanged(Stage("copy", ("out.txt",), ""))
+    finally:
+        held.close()
 
 
 def test_a_stage_that_fails_says_why(small_dag: Project) -> None:

@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
+from mlflow.entities.model_registry import RegisteredModel, RegisteredModelTag
+from mlflow.store.entities import PagedList
 
 from ecgbeats.config import Params
 from ecgbeats.errors import ServiceError
@@ -243,6 +246,15 @@ def test_a_training_that_fails_leaves_a_failed_run(evidence: Evidence, tmp_path:
 
 def test_no_champion_where_nothing_is_registered() -> None:
     assert registry.champion("nobody-knows-it") is None
+
+
+def test_models_of_all_pages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [RegisteredModel(f"ecgbeats-r{k}", tags=[RegisteredModelTag("recipe", "r")])
+            for k in range(3)]  # fmt: skip
+    pages = {None: PagedList(made[:2], "more"), "more": PagedList(made[2:], None)}
+    client = SimpleNamespace(search_registered_models=lambda page_token: pages[page_token])
+    monkeypatch.setattr(registry, "client_of_mlflow", lambda: client)
+    assert registry.model_names() == ["ecgbeats-r0", "ecgbeats-r1", "ecgbeats-r2"]
 
 
 def test_a_tracking_server_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
