@@ -20,7 +20,7 @@ from pipelines.registry import Registered
 
 PARAMS, METRICS = "params.yaml", "metrics.json"
 # Ends the name of the recipe whose model answers plain pictures beside another's.
-_PICTURES = "-picture"
+PICTURES = "-picture"
 # Hash of what is packed, whatever the commit.
 _PACKED = "packed_sha256"
 # What is in a bento's src/ beside what was packed: of BentoML, and of Python once it has run.
@@ -52,7 +52,7 @@ class Bentos:
             return build_by_content(folder, golden, about, self.root, beside)
 
     def _beside(self, recipe: str, scratch: Path) -> packaging.Source | None:
-        champion = registry.champion(f"{recipe}{_PICTURES}")
+        champion = registry.champion(f"{recipe}{PICTURES}")
         if champion is None or not champion.approved:
             return None
         folder = registry.fetch_model(champion, scratch)

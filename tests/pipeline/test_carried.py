@@ -13,6 +13,7 @@ from ecgbeats.evaluation import evaluate
 from ecgbeats.files import read_json, sha256_file, sha256_tree, write_json
 from pipelines import bentos, carried, packaging, registry
 from pipelines.registry import Registered
+from tests.support.bentos import PICTURES
 from tests.support.predictions import CLASSES as FIVE
 from tests.support.predictions import HEADLINE, about, fake_predictions
 from tests.support.projects import tiny_params
@@ -43,6 +44,7 @@ def champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registered:
     def fetch(source: Path, to: Path) -> Path:
         return Path(shutil.copytree(source, to))
 
+    monkeypatch.setattr(registry, "champion", lambda _: None)
     monkeypatch.setattr(registry, "fetch_model", lambda _, to: fetch(tmp_path / "kept", to))
     monkeypatch.setattr(registry, "fetch_report", lambda _, to: fetch(tmp_path / "report", to))
     write_json(tmp_path / "kept-beside" / "reference.json", {"schema": 1})
@@ -102,7 +104,10 @@ def test_a_carried_model_is_served_only_as_it_was_carried(
     folder = carried.carry(root, champion)
     built = []
 
-    def build(model: Path, golden: Path, about: packaging.BentoAbout, _: Path) -> str:
+    def build(
+        model: Path, golden: Path, about: packaging.BentoAbout, _: Path, beside: object
+    ) -> str:
+        assert beside is None
         built.append((model, golden, about))
         return about.tag
 
@@ -120,6 +125,50 @@ def test_a_carried_model_is_served_only_as_it_was_carried(
     with pytest.raises(ContractError, match=r"model\.onnx: expected SHA-256 .*, found no file"):
         carried.build(root)
     assert len(built) == 1
+
+
+def test_the_champion_for_pictures_is_carried_and_served_beside_it(
+    champion: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "project"
+    tags = {**TAGS, "recipe": "tiny-picture"}
+    pictures = Registered("ecgbeats-tiny-picture", 2, "champion", True, False, "r", tags)
+    known = {"tiny": champion, "tiny-picture": pictures}
+    classifier = write_tiny_model(tmp_path / "pictures", PICTURES, seed=2)
+    write_tiny_golden(tmp_path / "pictures" / "golden.npz", classifier)
+    of = {champion.name: tmp_path / "kept", pictures.name: tmp_path / "pictures"}
+    monkeypatch.setattr(registry, "champion", known.get)
+    monkeypatch.setattr(
+        registry, "fetch_model", lambda found, to: Path(shutil.copytree(of[found.name], to))
+    )
+    folder = carried.carry(root, champion)
+    whole = sha256_tree(folder)
+    assert read_json(folder / "picture" / "origin.json")["recipe"] == "tiny-picture"
+    # As well one after the other; and what is not there anew, stays.
+    known.clear()
+    carried.carry(root, champion)
+    assert sha256_tree(folder) == whole
+    shutil.rmtree(folder)
+    carried.carry(root, champion)
+    assert not (folder / "picture").exists()
+    assert carried.carry(root, pictures) == folder
+    assert sha256_tree(folder) == whole
+
+    sources = []
+
+    def build(*given: object) -> str:
+        sources.append(given[-1])
+        return "tag"
+
+    monkeypatch.setattr(bentos, "build_by_content", build)
+    carried.build(root)
+    (beside,) = sources
+    assert isinstance(beside, packaging.Source)
+    assert (beside.folder, beside.golden) == (folder / "picture", folder / "picture" / "golden.npz")
+    assert (beside.about.name, beside.about.labels["recipe"]) == (pictures.name, "tiny-picture")
+    (folder / "picture" / "model.onnx").write_bytes(b"another")
+    with pytest.raises(ContractError, match=r"picture/model\.onnx: expected SHA-256"):
+        carried.build(root)
 
 
 def test_other_models_bentos_do_not_hold_it() -> None:
