@@ -53,14 +53,16 @@ def guards(paths: Iterable[str]) -> list[Middleware]:
     origins = allowed_origins()
     if origins:
         found.append((CORSMiddleware, _cors(origins)))
+    per_minute = settings.whole("RATE_PER_MINUTE", 0, least=0)
+    burst = settings.whole("RATE_BURST", max(1, per_minute))
+    buckets = Buckets(per_minute, burst) if per_minute else None
     keys = from_environment()
     if keys is not None:
         open_metrics = settings.flag("METRICS_OPEN")
-        found.append((ApiKeys, {"keys": keys, "routes": routes, "open_metrics": open_metrics}))
-    per_minute = settings.whole("RATE_PER_MINUTE", 0, least=0)
-    burst = settings.whole("RATE_BURST", max(1, per_minute))
-    if per_minute:
-        found.append((RateLimit, {"buckets": Buckets(per_minute, burst), "routes": routes}))
+        options = {"keys": keys, "open_metrics": open_metrics, "buckets": buckets}
+        found.append((ApiKeys, {**options, "routes": routes}))
+    if buckets is not None:
+        found.append((RateLimit, {"buckets": buckets, "routes": routes}))
     found.append((Traffic, {"limits": _traffic(), "routes": routes}))
     found.append((DescribedMiddleware, {}))
     return found

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bento import settings
 from bento.logs import emit, noted
 from bento.problems import Refused, refuse
+from bento.rates import Buckets, too_often
 from bento.routes import METRICS, PROBES, STATIC, Routes
 from ecgbeats.errors import ConfigError
 
@@ -139,14 +140,20 @@ def from_environment() -> Keyring | None:
 class ApiKeys:
     """Answer 401 to whoever brings no key, but for probes, the page's own files and the docs.
 
-    A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+    A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Where `buckets` are given, each
+    such answer is taken from the bucket of the address.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Keyring, routes: Routes, open_metrics: bool = False
+        self,
+        app: ASGIApp,
+        keys: Keyring,
+        routes: Routes,
+        open_metrics: bool = False,
+        buckets: Buckets | None = None,
     ) -> None:
         self.app = app
-        self._keys, self._routes = keys, routes
+        self._keys, self._routes, self._buckets = keys, routes, buckets
         self._open = PROBES | STATIC | ({METRICS} if open_metrics else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,6 +163,9 @@ class ApiKeys:
         secret = _secret(Headers(scope=scope))
         name = self._keys.name_of(secret) if secret else None
         if name is None:
+            # Or keys could be tried without end: no bucket of a key pays for that.
+            if self._buckets is not None and await too_often(self._buckets, scope, receive, send):
+                return
             refused = Refused(
                 HTTPStatus.UNAUTHORIZED,
                 "bad_key" if secret else "no_key",

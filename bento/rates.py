@@ -81,17 +81,23 @@ class RateLimit:
         if scope["type"] != "http" or self._routes.name(scope["path"]) in self._free:
             await self.app(scope, receive, send)
             return
-        wait = self._buckets.take(_client(scope))
-        if wait:
-            refused = Refused(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too_many_requests",
-                expected=f"the next request in {math.ceil(wait)} s",
-                got="one before",
-            )
-            await refuse(refused, scope, receive, send, {"Retry-After": str(math.ceil(wait))})
-            return
-        await self.app(scope, receive, send)
+        if not await too_often(self._buckets, scope, receive, send):
+            await self.app(scope, receive, send)
+
+
+async def too_often(buckets: Buckets, scope: Scope, receive: Receive, send: Send) -> bool:
+    """Take one request from the client's bucket; answer 429 where there is none."""
+    wait = math.ceil(buckets.take(_client(scope)))
+    if not wait:
+        return False
+    refused = Refused(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too_many_requests",
+        expected=f"the next request in {wait} s",
+        got="one before",
+    )
+    await refuse(refused, scope, receive, send, {"Retry-After": str(wait)})
+    return True
 
 
 def _client(scope: Scope) -> str:

@@ -245,6 +245,14 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(
     assert client.get("/readyz").is_success
 
 
+def test_keys_cannot_be_tried_without_end_and_who_has_one_is_not_kept_from_it() -> None:
+    client = serving(RATE_PER_MINUTE="6", RATE_BURST="2", API_KEYS=f"a:{DIGEST}")
+    tried = [client.get("/echo", headers={"X-API-Key": f"key {k}"}) for k in range(4)]
+    assert [answer.status_code for answer in tried] == [401, 401, 429, 429]
+    assert int(tried[-1].headers["retry-after"]) >= 1
+    assert client.get("/echo", headers={"X-API-Key": "open sesame"}).is_success
+
+
 def test_buckets_fill_again_apart_and_take_bounded_memory() -> None:
     now = [0.0]
     buckets = rates.Buckets(60, 3, most=100, clock=lambda: now[0])
