@@ -33,7 +33,7 @@ def unpacked(files: list[Upload]) -> list[Upload]:
         if file.content.startswith(b"PK"):
             found += _from_zip(file, place, room)
         elif file.content.startswith(b"\x1f\x8b"):
-            name = file.name.removesuffix(".gz")
+            name = _last(file.name).removesuffix(".gz")
             found.append(Upload(name, _gunzip(file.content, place, room)))
         else:
             found.append(Upload(_last(file.name), file.content))
@@ -58,7 +58,7 @@ class _Room:
 def _from_zip(file: Upload, place: int, room: _Room) -> list[Upload]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(file.content))
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        entries = [entry for entry in archive.infolist() if not _is_aside(entry)]
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, OSError) as error:
         raise _bad(place, "a whole zip file", "a damaged one") from error
     room.files -= len(entries)
@@ -84,6 +84,12 @@ def _from_zip(file: Upload, place: int, room: _Room) -> list[Upload]:
             room.take(entry.file_size, place)
         found.append(Upload(_last(name), _read(archive, entry, place, room)))
     return found
+
+
+def _is_aside(entry: zipfile.ZipInfo) -> bool:
+    """Whether it is a folder, or what a Mac packs beside each file by a similar name."""
+    parts = entry.filename.split("/")
+    return entry.is_dir() or "__MACOSX" in parts or parts[-1].startswith("._")
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: int, room: _Room) -> bytes:

@@ -6,6 +6,7 @@ import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Literal
 
@@ -23,6 +24,7 @@ from bento.answers import (
 from bento.answers import Recording as About
 from bento.archives import unpacked
 from bento.limits import MAX_BEATS, MAX_FS, MAX_JSON_BYTES, MAX_SECONDS, MAX_VALUES
+from bento.metrics import metrics
 from bento.observing import observe_recording
 from bento.problems import Refused
 from bento.uploads import Upload, too_large
@@ -125,6 +127,8 @@ def read_files(
         known = BEAT_SYMBOLS if scheme is None else scheme.beats
         read = read_annotation_bytes(named[beside], recording.fs).only(known)
         beats, remarks = in_order(read, len(recording.signal))
+    except RefusedInput as error:
+        raise _refused(error.code, error.expected, error.got) from error
     except DataError as error:
         raise _unusable(error) from error
     return Read(recording, lead, annotations=beats, remarks=remarks)
@@ -161,7 +165,10 @@ def classify(
     """
     try:
         samples, source = _beats(classifier, read, beats_from)
-        answered = answer_beats(classifier, read.recording, samples, lead=read.lead)
+        counted = partial(metrics().batch, model.name)
+        answered = answer_beats(
+            classifier, read.recording, samples, lead=read.lead, counted=counted
+        )
     except DataError as error:
         raise _unusable(error) from error
     for place in pictures:

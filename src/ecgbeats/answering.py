@@ -6,7 +6,7 @@ beats, so that they are drawn together, whether they were annotated or found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,12 @@ class Answered:
 
 
 def answer_beats(
-    classifier: Classifier, recording: Recording, samples: np.ndarray, *, lead: str | None = None
+    classifier: Classifier,
+    recording: Recording,
+    samples: np.ndarray,
+    *,
+    lead: str | None = None,
+    counted: Callable[[int], object] = lambda _: None,
 ) -> Answered:
     """Draw and classify all beats of `recording`.
 
@@ -64,6 +69,8 @@ def answer_beats(
         Positions of all its beats, increasing, at the recording's own rate.
     lead : str, optional
         Name of the lead to draw; the model's own choice by default.
+    counted : callable
+        Is told how many images are classified, each time.
 
     Raises
     ------
@@ -73,7 +80,8 @@ def answer_beats(
     usable, spec, column, remarks = usable_leads(recording, classifier.spec, lead)
     remarks = [*remarks, *oddities(usable, column, samples)]
     images = render(usable, samples, spec)
-    return Answered(usable, column, spec, samples, images, predict_all(classifier, images), remarks)
+    probabilities = predict_all(classifier, images, counted)
+    return Answered(usable, column, spec, samples, images, probabilities, remarks)
 
 
 def match_beats(reference: np.ndarray, found: np.ndarray, fs: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ecgbeats.errors import DataError
+from ecgbeats.errors import DataError, SignalError
 from ecgbeats.records import Annotations, Recording
 
 MAX_SIGNALS = 64
@@ -224,8 +224,9 @@ def read_record(header: Header, files: Mapping[str, bytes], *, max_values: int) 
     Raises
     ------
     DataError
-        A file is missing or shorter than the header says, none of the signals is a voltage,
-        or there are more samples than `max_values`.
+        A file is missing or shorter than the header says, or none of the signals is a voltage.
+    SignalError
+        With code "too_many_samples": there are more than `max_values`.
     """
     chosen = [k for k, signal in enumerate(header.signals) if signal.unit.lower() in _MILLIVOLTS]
     if not chosen:
@@ -278,8 +279,8 @@ def _columns(
     if length == 0:
         raise DataError(f"{file}: expected samples, it holds none")
     if length * len(header.signals) > max_values:
-        raise DataError(
-            f"expected at most {max_values} samples in all, got {length * len(header.signals)}"
+        raise SignalError(
+            "too_many_samples", f"at most {max_values} values", str(length * len(header.signals))
         )
     # What lies behind is not decoded.
     count = length * len(inside)

@@ -105,7 +105,7 @@ def test_figures_of_all_requests_are_where_prometheus_looks(
             paths.add(sample.labels.get("endpoint"))
     beats = len(recorded["beats"])
     assert found["ecgbeats_beats_total"] == found["ecgbeats_confidence_count"] == 2 + beats
-    assert found["ecgbeats_batch_size_sum"] == 2
+    assert found["ecgbeats_batch_size_sum"] == 2 + beats
     assert found["ecgbeats_recording_seconds_sum"] == recorded["recording"]["seconds"]
     assert found["ecgbeats_refusals_total"] == 2
     assert "other" in paths and "/made-up" not in paths

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecgbeats.errors import DataError
+from ecgbeats.errors import DataError, SignalError
 from ecgbeats.records import Annotations, Recording, read_annotations, read_recording
 from ecgbeats.wfdb_bytes import read_annotation_bytes, read_header, read_record
 
@@ -123,8 +123,9 @@ def test_what_it_cannot_read_is_refused_in_words(changed: dict[str, str], words:
 
 
 def test_more_samples_than_allowed_are_refused_before_they_are_decoded() -> None:
-    with pytest.raises(DataError, match="at most 99 samples"):
+    with pytest.raises(SignalError, match="at most 99 values") as refused:
         read_record(read_header(_header()), {"r.dat": bytes(1000)}, max_values=99)
+    assert refused.value.code == "too_many_samples"
 
 
 def test_spoilt_files_are_refused_or_read_and_nothing_else() -> None:
