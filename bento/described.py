@@ -1,6 +1,7 @@
-"""The OpenAPI document as the service really is: refusals have the shape that we give them.
+"""The OpenAPI document as the service really is: its refusals, and bodies that are no form.
 
-BentoML writes its own shapes of errors, which no client of ours ever gets, into the document.
+BentoML writes its own shapes of errors, which no client of ours ever gets, into the document; and
+of what an endpoint takes only the form.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bento.problems import Problem
+from bento.uploads import FORM
 
-PATH = "/docs.json"
+PATH, SIGNAL = "/docs.json", "/classify_signal"
 _REFERENCE = "#/components/schemas/{model}"
 _NOT_OURS = ("InvalidArgument", "NotFound", "InternalServerError", "HTTPValidationError")
 _REFUSALS = {
@@ -52,7 +54,7 @@ class DescribedMiddleware:
             await self.app(scope, receive, kept)
             if status != 200:
                 raise RuntimeError(f"BentoML answered {PATH} with {status}")
-            self._document = with_refusals(json.loads(body))
+            self._document = with_bodies(with_refusals(json.loads(body)))
         await JSONResponse(self._document)(scope, receive, send)
 
 
@@ -84,3 +86,53 @@ def with_refusals(document: dict[str, Any]) -> dict[str, Any]:
                 answers[status] = {"description": description, "content": content}
             operation["responses"] = answers
     return document
+
+
+def with_bodies(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with samples as the body itself of `/classify_signal`, fields in the address."""
+    operation = document["paths"][SIGNAL]["post"]
+    contents = operation["requestBody"]["content"]
+    form = contents[FORM]["schema"]
+    if "$ref" in form:
+        form = document["components"]["schemas"][form["$ref"].rpartition("/")[2]]
+    contents["text/csv"] = {"schema": {"type": "string"}, "example": "MLII\n0.145\n0.145\n"}
+    contents["application/json"] = {"schema": _SAMPLES, "example": _SAMPLES_EXAMPLE}
+    operation["parameters"] = [
+        *operation.get("parameters", []),
+        *(
+            {
+                "name": name,
+                "in": "query",
+                "description": f"{schema.get('description', '')} With a form it is a field.",
+                "schema": {key: value for key, value in schema.items() if key != "description"},
+                # As 0,17: not the name once for each.
+                **({"style": "form", "explode": False} if schema.get("type") == "array" else {}),
+            }
+            for name, schema in form["properties"].items()
+            if name != "file"
+        ),
+    ]
+    return document
+
+
+_NUMBERS = {"type": "array", "items": {"type": ["number", "null"]}}
+_SAMPLES = {
+    "type": "object",
+    "properties": {
+        "samples": {
+            "description": "Numbers, null where one is missing; or a list of them for each lead.",
+            "oneOf": [_NUMBERS, {"type": "array", "items": _NUMBERS}],
+        },
+        "fs": {"type": "number", "exclusiveMinimum": 0},
+        "units": {"type": "string", "enum": ["mV", "uV", "V", "nV", "adu"]},
+        "gain": {"type": "number", "exclusiveMinimum": 0},
+        "lead": {
+            "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "description": "A name, or one for each lead.",
+        },
+        "beats": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    },
+    "required": ["samples"],
+    "additionalProperties": False,
+}
+_SAMPLES_EXAMPLE = {"samples": [[0.145, 0.15], [-0.065, -0.06]], "fs": 360, "lead": ["MLII", "V1"]}

@@ -479,6 +479,31 @@ def test_openapi_describes_every_endpoint_with_types_and_examples(client: TestCl
     assert all(beat[name].get("examples") for name in beat)
 
 
+def test_openapi_describes_samples_as_a_body_too(client: TestClient) -> None:
+    operation = client.get("/docs.json").json()["paths"]["/classify_signal"]["post"]
+    bodies = operation["requestBody"]["content"]
+    assert set(bodies) == {"multipart/form-data", "text/csv", "application/json"}
+    said = {each["name"]: each for each in operation["parameters"]}
+    assert set(said) == {"fs", "units", "gain", "lead", "trace", "pictures"}
+    assert all(each["in"] == "query" and each["description"] for each in said.values())
+    # As they stand there, but longer than they are in an example.
+    beats = [*range(300, 3600, 300)]
+    example = bodies["application/json"]["example"]
+    samples = [[lead[0] + (k in beats) for k in range(3600)] for lead in example["samples"]]
+    query = {"fs": 360, "units": "mV", "lead": example["lead"][1], "trace": True, "pictures": "0,1"}
+    assert set(query) < set(said)
+    answer = client.post(
+        "/classify_signal", params=query, json={**example, "samples": samples, "beats": beats}
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["recording"]["lead"] == "V1" and len(answer.json()["pictures"]) == 2
+    csv = bodies["text/csv"]["example"]
+    sent = {"content": csv, "headers": {"content-type": "text/csv"}}
+    # It is read; and is a lead that stands still.
+    refused = _refusal(client.post("/classify_signal", params={"fs": 360}, **sent), 422)
+    assert refused["code"] == "unusable_recording" and "MLII" in refused["got"]
+
+
 def test_openapi_describes_refusals_as_they_come(client: TestClient) -> None:
     spec = client.get("/docs.json").json()
     refused = jsonschema_of(spec, "Refusal")
