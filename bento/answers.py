@@ -44,11 +44,19 @@ class Beat(Answer):
     )
 
 
+class Picture(BaseModel):
+    """A beat as the model saw it."""
+
+    beat: int = Field(description="Place among the beats or files, from 0.", examples=[17])
+    png: str = Field(description="Base64.", examples=["iVBORw0KGgo="])
+
+
 class Classification(bentoml.IODescriptor):
     """One result for each image, in the order of upload."""
 
     model: Model = Field(description="The one that the service is of.")
     results: list[Beat]
+    pictures: list[Picture] = Field(default_factory=list)
 
 
 class RecordedBeat(Answer):
@@ -128,13 +136,6 @@ class Trace(BaseModel):
     fs: float = Field(examples=[120.0])
     lead: str = Field(examples=["MLII"])
     microvolts: str = Field(description="-32768 where a sample is missing.", examples=["AAABAAIA"])
-
-
-class Picture(BaseModel):
-    """A beat as the model saw it."""
-
-    beat: int = Field(description="Place among the beats, from 0.", examples=[17])
-    png: str = Field(description="Base64.", examples=["iVBORw0KGgo="])
 
 
 class RecordClassification(bentoml.IODescriptor):

@@ -25,7 +25,6 @@ from bento.uploads import (
     media_type_of,
     query_fields,
     read_body,
-    read_files,
     read_form,
     unsupported,
 )
@@ -44,10 +43,19 @@ class Images(bentoml.IODescriptor):
     """One or more images in the field `file` of a multipart form."""
 
     file: list[File] = Field(description="PNG or JPEG beat images.", max_length=MAX_FILES)
+    pictures: list[int] = Field(
+        default_factory=list,
+        max_length=MAX_FILES,
+        description="Places, from 0, of files whose image comes with the answer as the model "
+        "took it.",
+        examples=[[0]],
+    )
 
     @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> Images:
-        return cls(file=await read_files(request, "file"))
+        form = await read_form(request, "file", ("pictures",))
+        pictures = _places(form.fields, MAX_FILES)
+        return cls(file=[file.content for file in form.files], pictures=pictures)
 
 
 class Explained(bentoml.IODescriptor):
@@ -63,7 +71,6 @@ class Explained(bentoml.IODescriptor):
     @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> Explained:
         form = await read_form(request, "file", ("label",), max_files=1)
-        _one(form)
         return cls(file=[file.content for file in form.files], label=form.fields.get("label"))
 
 
@@ -123,7 +130,6 @@ class Signal(_OfRecording):
             form = await read_form(
                 request, "file", fields, max_files=1, max_file_bytes=MAX_RECORD_FILE_BYTES
             )
-            _one(form)
         elif media_type in kinds:
             texts = query_fields(request, fields)
             body = await read_body(request, min(MAX_RECORD_FILE_BYTES, MAX_REQUEST_BYTES))
@@ -193,14 +199,18 @@ def _shared(given: dict[str, str]) -> dict[str, Any]:
     lead = given.get("lead", "").strip() or None
     if lead is not None and (len(lead) > 64 or not lead.isprintable()):
         raise bad("bad_field", "a lead's name of at most 64 letters", "another text")
+    return {"lead": lead, "trace": trace in _YES, "pictures": _places(given, MAX_PICTURES)}
+
+
+def _places(given: dict[str, str], most: int) -> list[int]:
     # BentoML's client sends a list as JSON.
     words = given.get("pictures", "").strip().removeprefix("[").removesuffix("]")
     places = [word.strip() for word in words.split(",") if word.strip()]
-    if len(places) > MAX_PICTURES or any(
+    if len(places) > most or any(
         not (place.isascii() and place.isdigit()) or len(place) > 9 for place in places
     ):
-        raise bad("bad_field", f"at most {MAX_PICTURES} numbers as 'pictures'", repr(words[:32]))
-    return {"lead": lead, "trace": trace in _YES, "pictures": [int(place) for place in places]}
+        raise bad("bad_field", f"at most {most} numbers as 'pictures'", repr(words[:32]))
+    return [int(place) for place in places]
 
 
 def _number(given: dict[str, str], name: str, highest: float) -> float | None:
@@ -215,8 +225,3 @@ def _number(given: dict[str, str], name: str, highest: float) -> float | None:
         code = "bad_sampling_rate" if name == "fs" else "bad_field"
         raise bad(code, f"a number over 0, at most {highest:g}, as {name!r}", repr(text[:32]))
     return value
-
-
-def _one(form: Form) -> None:
-    if len(form.files) != 1:
-        raise bad("too_many_files", "one file", f"{len(form.files)}")

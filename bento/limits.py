@@ -7,6 +7,7 @@ from bento.settings import whole as _limit
 MAX_FILES = _limit("MAX_FILES", 256)
 MAX_FILE_BYTES = _limit("MAX_FILE_BYTES", 4 * 1024**2)
 MAX_REQUEST_BYTES = _limit("MAX_REQUEST_BYTES", 32 * 1024**2)
+MAX_PIXELS = _limit("MAX_PIXELS", 4_000_000)
 # Of all images that are decoded: 10 million are about a second of one core.
 MAX_REQUEST_PIXELS = _limit("MAX_REQUEST_PIXELS", 32_000_000)
 

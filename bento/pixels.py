@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from bento.limits import MAX_REQUEST_PIXELS
+from bento.limits import MAX_PIXELS, MAX_REQUEST_PIXELS
 from bento.uploads import too_large
-from ecgbeats.imaging.png import MAX_PIXELS
 
 
 def check_pixels(files: Sequence[bytes]) -> None:

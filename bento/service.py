@@ -6,6 +6,7 @@ says what is known of them.
 
 from __future__ import annotations
 
+import base64
 import importlib
 import threading
 from collections.abc import Callable, Mapping
@@ -23,10 +24,11 @@ from bentoml.validators import ContentType
 from PIL import Image
 
 from bento import settings, tuning
-from bento.answers import Beat, Card, Classification, Model, RecordClassification
+from bento.answers import Beat, Card, Classification, Model, Picture, RecordClassification
 from bento.batching import Batches
 from bento.guards import WORKERS, guards, refuse_upgrades
 from bento.inputs import Explained, Images, Record, Signal
+from bento.limits import MAX_PIXELS
 from bento.metrics import metrics
 from bento.observing import observe_images
 from bento.pixels import check_pixels
@@ -37,7 +39,7 @@ from bento.uploads import Upload
 from ecgbeats.batches import predict_all
 from ecgbeats.errors import ContractError, ImageError
 from ecgbeats.files import sha256_file
-from ecgbeats.imaging.png import decode_upload
+from ecgbeats.imaging.png import decode_upload, encode_png
 from ecgbeats.inference import CARD, Classifier
 from ecgbeats.labels import LabelScheme
 from ecgbeats.likeness import check_likeness, named_spec
@@ -87,20 +89,31 @@ class BeatClassifier:
         threading.Thread(target=_import_later, daemon=True).start()
 
     @bentoml.api(input_spec=Images)
-    async def classify(self, file: list[bytes]) -> Classification:
+    async def classify(
+        self, file: list[bytes], pictures: list[int] | None = None
+    ) -> Classification:
         """Classify one or more beat images (PNG or JPEG, form field `file`).
 
         An image that names its spec is answered by the model of that spec; a plain picture by
         the model for such, if the bento holds one. What does not look like a beat is refused.
         """
+        pictures = pictures or []
+        if pictures and max(pictures) >= len(file):
+            raise Refused(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "no_such_beat",
+                expected=f"places from 0 to {len(file) - 1}",
+                got=str(max(pictures)),
+            )
         if not tuning.at_once(file):
-            return await self._alone("images", lambda: self._classified(file))
+            return await self._alone("images", lambda: self._classified(file, pictures))
         loaded, image = self._decode(0, file[0])
         probabilities = await loaded.batches.predict(image)
         results = _beats(loaded, [0], image[None], probabilities)
-        return Classification(model=self._model, results=results)
+        shown = _pictures([(loaded, image)], pictures)
+        return Classification(model=self._model, results=results, pictures=shown)
 
-    def _classified(self, file: list[bytes]) -> Classification:
+    def _classified(self, file: list[bytes], pictures: list[int]) -> Classification:
         check_pixels(file)
         results: dict[int, Beat] = {}
         decoded = [self._decode(i, data) for i, data in enumerate(file)]
@@ -111,7 +124,11 @@ class BeatClassifier:
                 count = partial(metrics().batch, loaded.about.name)
                 probabilities = predict_all(loaded.classifier, images, count)
                 results |= zip(places, _beats(loaded, places, images, probabilities), strict=True)
-        return Classification(model=self._model, results=[results[i] for i in sorted(results)])
+        return Classification(
+            model=self._model,
+            results=[results[i] for i in sorted(results)],
+            pictures=_pictures(decoded, pictures),
+        )
 
     @bentoml.api(input_spec=Signal)
     async def classify_signal(
@@ -220,7 +237,7 @@ class BeatClassifier:
         for loaded in candidates:
             spec = loaded.classifier.spec
             try:
-                image = decode_upload(data, spec)
+                image = decode_upload(data, spec, max_pixels=MAX_PIXELS)
                 if named is None:
                     check_likeness(image, spec)
             except ImageError as error:
@@ -287,6 +304,16 @@ def _beats(
     ]
     metrics().beats(loaded.about.name, "image", beats)
     return beats
+
+
+def _pictures(decoded: list[tuple[_Loaded, np.ndarray]], places: list[int]) -> list[Picture]:
+    """The images at `places` as their models took them."""
+    found = []
+    for place in dict.fromkeys(places):
+        loaded, image = decoded[place]
+        png = base64.b64encode(encode_png(image, loaded.about.spec_id)).decode("ascii")
+        found.append(Picture(beat=place, png=png))
+    return found
 
 
 def _counted(answer: RecordClassification) -> RecordClassification:

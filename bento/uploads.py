@@ -51,18 +51,6 @@ def unsupported(request: Request, expected: str = FORM) -> Refused:
     )
 
 
-async def read_files(request: Request, field: str) -> list[bytes]:
-    """The files in `field` of a multipart form, which must hold nothing else.
-
-    Raises
-    ------
-    Refused
-        Saying what is wrong with the form or goes beyond a limit.
-    """
-    form = await read_form(request, field)
-    return [file.content for file in form.files]
-
-
 async def read_form(
     request: Request,
     field: str,
@@ -162,14 +150,13 @@ class _InMemory(MultiPartParser):
             request.headers,
             self._checked(request.stream()),
             max_files=math.inf,
-            max_fields=math.inf,
+            # One more than there are, so that what is unknown or comes twice is said to.
+            max_fields=len(fields) + 1,
             max_part_size=MAX_FIELD_BYTES,
         )
         # Content up to here stays in memory; longer content is refused before it is stored.
         self.spool_max_size = max_file_bytes
-        self._max_files, self._max_parts = max_files, max_files + len(fields)
-        self._max_file_bytes = max_file_bytes
-        self._parts = 0
+        self._max_files, self._max_file_bytes = max_files, max_file_bytes
         self._bytes = 0
         self._ended = False
 
@@ -178,16 +165,18 @@ class _InMemory(MultiPartParser):
 
     def on_part_begin(self) -> None:
         super().on_part_begin()
-        self._parts += 1
         self._bytes = 0
-        if self._parts > self._max_parts:
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if self._current_files > self._max_files:
             raise too_large("too_many_files", f"at most {self._max_files} files", "more")
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._bytes += end - start
         if self._bytes > self._max_file_bytes:
             limit = f"at most {self._max_file_bytes} bytes a file"
-            raise too_large("file_too_large", limit, "more", self._parts - 1)
+            raise too_large("file_too_large", limit, "more", self._current_files - 1)
         super().on_part_data(data, start, end)
 
     async def _checked(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

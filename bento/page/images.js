@@ -29,15 +29,25 @@ export function saliency(png, answer, fail) {
   return place;
 }
 
+/** The picture as the model took it: cut to its trace, in the model's size. */
+function asSeen(png) {
+  return png && make("figure", { class: "seen" },
+    make("img", { class: "pixels", src: `data:image/png;base64,${png}`, alt: "The picture as the model saw it" }),
+    make("figcaption", {}, "As the model saw it"));
+}
+
 /** Show the answers to `files`, in their order. */
 export function showImages(place, files, answer, titles, fail) {
+  const seen = new Map(answer.pictures.map((picture) => [picture.beat, picture.png]));
   const cards = answer.results.map((result) => {
     const file = files[result.file];
     const url = URL.createObjectURL(file);
     const image = make("img", { class: "pixels", src: url, alt: `The picture ${file.name}` });
     image.addEventListener("load", () => URL.revokeObjectURL(url));
     return make("article", { class: "card beat" },
-      make("figure", {}, image, make("figcaption", {}, file.name)),
+      make("div", {},
+        make("figure", {}, image, make("figcaption", {}, file.name)),
+        asSeen(seen.get(result.file))),
       make("div", {}, verdict(result, titles), bars(result.probabilities),
         result.model === answer.model.name ? null : make("p", { class: "quiet" }, `Answered by ${result.model}, the model for plain pictures.`),
         saliency(file, result, fail)),

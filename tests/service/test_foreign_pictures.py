@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,30 @@ def test_a_foreign_picture_is_answered_by_the_model_for_pictures(
     plane = decode_upload(drawn(**style), PICTURES)
     offline = running._loaded[1].classifier.predict(plane[None])[0]
     np.testing.assert_allclose(list(beat.probabilities.values()), offline, atol=1e-6)
+
+
+def test_a_foreign_picture_is_shown_as_the_model_saw_it(running: Any, ours: np.ndarray) -> None:
+    foreign, exported = drawn(**STYLES[3]), encode_png(ours[4], COMPOSITE.spec_id)
+    # By itself a small PNG is answered on a way of its own.
+    for files, places in (([foreign], [0]), ([exported, foreign], [1, 0, 1])):
+        answer = asyncio.run(running.classify(file=files, pictures=places))
+        assert [picture.beat for picture in answer.pictures] == [*dict.fromkeys(places)]
+        png = base64.b64decode(answer.pictures[0].png)
+        np.testing.assert_array_equal(
+            decode_upload(png, PICTURES), decode_upload(foreign, PICTURES)
+        )
+        (again,) = answered(running, png)
+        assert again.probabilities == answer.results[places[0]].probabilities
+    with pytest.raises(Exception, match="no_such_beat"):
+        asyncio.run(running.classify(file=[foreign], pictures=[1]))
+
+
+def test_an_image_may_have_as_many_pixels_as_the_setting_says(
+    running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[type(running).__module__], "MAX_PIXELS", 100)
+    with pytest.raises(Exception, match="at most 100 pixels"):
+        answered(running, drawn(**STYLES[0]))
 
 
 def test_pictures_of_both_kinds_are_answered_in_order(

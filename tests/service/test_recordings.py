@@ -139,9 +139,21 @@ def test_beats_are_found_and_compared(client: TestClient) -> None:
     alone = client.post("/classify_record", files=sent[:2]).json()
     assert alone["comparison"] is None
     assert alone["beats"] == [{**beat, "reference": None} for beat in body["beats"]]
-    packed = zipped({f"folder/{name}": content for _, (name, content) in sent})
+    # As a Mac packs them, each with what it knows of the file besides.
+    packed = zipped(
+        {
+            f"{place}/{name}": content if place == "folder" else b"Mac OS X"
+            for _, (name, content) in sent
+            for place, name in (("folder", name), ("__MACOSX/folder", f"._{name}"))
+        }
+    )
     inside = client.post("/classify_record", files=[("file", ("s002.zip", packed))]).json()
     assert inside == body
+    (header, (_, (_, data))) = sent[:2]
+    unpacked = client.post(
+        "/classify_record", files=[header, ("file", ("d/s002.dat.gz", gzip.compress(data)))]
+    )
+    assert unpacked.json() == alone
 
 
 # CSV and JSON.
@@ -238,7 +250,8 @@ def test_explains_what_an_answer_rests_on(client: TestClient, built: Built) -> N
     redness = [(p[..., 0] - p[..., 2]).ravel() for p in (first, second)]
     assert np.corrcoef(*redness)[0, 1] < 0
     assert refused(client.post("/explain", files=sent, data={"label": "X"})) == "no_such_class"
-    assert refused(client.post("/explain", files=[*sent, *sent])) == "too_many_files"
+    both = client.post("/explain", files=[*sent, *sent])
+    assert (refused(both), both.status_code) == ("too_many_files", 413)
     assert refused(client.post("/explain", files=_one(b"no image"))) == "not_an_image"
 
 
@@ -293,6 +306,8 @@ def test_a_record_that_is_not_whole_is_refused_in_words(client: TestClient, fold
     assert code(header, data, pictures="9999") == "no_such_beat"
     assert code(header, data, pictures="-1") == "bad_field"
     assert code(header, data, annotator="../x") == "bad_field"
+    # One more than there may be, beside which no field is.
+    assert code(*[header] * 33) == "too_many_files"
     assert code(header, data, trace="perhaps") == "bad_field"
 
 

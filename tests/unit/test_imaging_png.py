@@ -70,6 +70,14 @@ def test_refuses_by_code(data: bytes, code: str) -> None:
     assert f"expected {raised.value.expected}, got {raised.value.got}" in str(raised.value)
 
 
+def test_whoever_has_room_for_more_pixels_says_so() -> None:
+    png = encode_png(np.full((2000, 2001), 7, np.uint8), "0123")
+    image = decode_image(png, (12, 20), "0123", max_pixels=5_000_000)
+    assert image.shape == (12, 20) and (image == 7).all()
+    with pytest.raises(ImageError, match="at most 100 pixels"):
+        decode_image(encode_png(IMAGE, "0123"), (12, 20), "0123", max_pixels=100)
+
+
 def test_needs_no_table_or_signal_library() -> None:
     code = (
         "import sys, ecgbeats.imaging.png;"

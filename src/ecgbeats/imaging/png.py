@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # Key of the PNG text chunk that carries the spec's id.
 SPEC_KEY = "ecgbeats-spec"
-# A beat image has thousands of pixels; far larger pictures are refused before decoding.
+# A beat image has thousands of pixels; far larger pictures are refused before decoding, unless
+# whoever asks has room for more.
 MAX_PIXELS = 4_000_000
 # Nor is it a thread of pixels: what is worked out for each row and column would have no bound.
 MAX_SIDE = 16_384
@@ -43,7 +44,9 @@ def encode_png(image: np.ndarray, spec_id: str) -> bytes:
     return buffer.getvalue()
 
 
-def decode_image(data: bytes, shape: tuple[int, int], spec_id: str) -> np.ndarray:
+def decode_image(
+    data: bytes, shape: tuple[int, int], spec_id: str, *, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Pixels of an uploaded PNG or JPEG as the model takes them.
 
     Parameters
@@ -54,6 +57,8 @@ def decode_image(data: bytes, shape: tuple[int, int], spec_id: str) -> np.ndarra
         Rows and columns that the model takes; another size is resampled (bilinear).
     spec_id : str
         The model's image spec. A PNG that names another spec is refused.
+    max_pixels : int
+        Greatest number of pixels that are decoded.
 
     Returns
     -------
@@ -65,7 +70,7 @@ def decode_image(data: bytes, shape: tuple[int, int], spec_id: str) -> np.ndarra
         With code "not_an_image" (no PNG or JPEG), "damaged_image", "too_many_pixels" or
         "other_spec" (drawn by another spec).
     """
-    with _opened(data) as image:
+    with _opened(data, max_pixels) as image:
         _drawn_by(image, spec_id)
         grey = _on_white(image).convert("L")
         if (grey.height, grey.width) != shape:
@@ -73,7 +78,7 @@ def decode_image(data: bytes, shape: tuple[int, int], spec_id: str) -> np.ndarra
         return np.asarray(grey, np.uint8)
 
 
-def decode_upload(data: bytes, spec: Spec) -> np.ndarray:
+def decode_upload(data: bytes, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels of an uploaded PNG or JPEG as a model for images of `spec` takes them.
 
     A model for plain pictures takes any: of every size, polarity and margin, brought to its
@@ -85,8 +90,8 @@ def decode_upload(data: bytes, spec: Spec) -> np.ndarray:
         As `decode_image`; for plain pictures also with code "blank_image".
     """
     if spec.representation != "picture":
-        return decode_image(data, spec.shape, spec.spec_id)
-    with _opened(data) as image:
+        return decode_image(data, spec.shape, spec.spec_id, max_pixels=max_pixels)
+    with _opened(data, max_pixels) as image:
         ours = _drawn_by(image, spec.spec_id)
         if ours and image.mode == "L" and (image.height, image.width) == spec.shape:
             return np.asarray(image, np.uint8)
@@ -134,12 +139,12 @@ def _drawn_by(image: Image.Image, spec_id: str) -> bool:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def _opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """The decoded image in `data`; whatever is wrong with it as ImageError."""
-    limit = f"at most {MAX_PIXELS} pixels, and {MAX_SIDE} a side"
+    limit = f"at most {max_pixels} pixels, and {MAX_SIDE} a side"
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+            if image.width * image.height > max_pixels or max(image.size) > MAX_SIDE:
                 raise ImageError("too_many_pixels", limit, f"{image.width} x {image.height}")
             image.load()
             yield image
