@@ -14,15 +14,17 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from tests.support.bentos import Built
+from pipelines.packaging import build_bento
+from tests.support.bentos import ABOUT, PROJECT, Built
 from tests.support.fuzzing import Attack, attack, form_post
-from tests.support.hostile_files import MARK, seeds
+from tests.support.hostile_files import COMPOSITE, MARK, seeds
 from tests.support.serving import Running, running
+from tests.support.tiny_model import write_tiny_golden, write_tiny_model
 
 pytestmark = pytest.mark.service
 
@@ -93,9 +95,24 @@ def code_of(what: Attack, answer: Answer | None) -> str:
 
 
 @pytest.fixture(scope="module")
-def service(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def both(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A bento as they are in earnest: of composite images, and of plain pictures beside."""
+    root = tmp_path_factory.mktemp("both")
+    classifier = write_tiny_model(root / "model", COMPOSITE)
+    write_tiny_golden(root / "golden.npz", classifier)
+    about = replace(ABOUT, name="ecgbeats-tiny-composite")
+    tag = build_bento(
+        root / "model", root / "golden.npz", about, project=PROJECT, beside=built.beside
+    )
+    return replace(
+        built, model=root / "model", golden=root / "golden.npz", tag=tag, classifier=classifier
+    )
+
+
+@pytest.fixture(scope="module")
+def service(both: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("fuzz") / "service"
-    with running(built, folder, ECGBEATS_BODY_SECONDS="10") as found:
+    with running(both, folder, ECGBEATS_BODY_SECONDS="10") as found:
         yield found
 
 
@@ -105,6 +122,7 @@ def test_whatever_comes_the_service_answers_and_the_next_good_request_too(
     good = seeds()
     usual = [
         Attack("good", form_post("/classify", [("beat.png", good.images[0])])),
+        Attack("good", form_post("/classify", [("picture.jpg", good.images[1])])),
         Attack("good", form_post("/classify_record", [*good.record.items()])),
     ]
 

@@ -16,9 +16,14 @@ import numpy as np
 from PIL import Image
 
 from ecgbeats.imaging.png import encode_png
+from ecgbeats.imaging.render import render
+from ecgbeats.imaging.spec import CompositeSpec
 from tests.support.bentos import PROJECT
-from tests.support.tiny_model import SPEC, random_images
+from tests.support.pictures import as_jpeg, as_png, exif, picture
+from tests.support.recordings import bumps, recording, regular
 
+# Images of the bento's first model. It is asked as it is in earnest, not by what takes any image.
+COMPOSITE = CompositeSpec(representation="composite")
 # Stands in names, texts and fields of what is sent, and must be found nowhere afterwards.
 MARK = "jane-doe"
 _SAMPLES = PROJECT / "bento" / "page" / "samples"
@@ -40,16 +45,28 @@ class Seeds:
 
 
 def seeds() -> Seeds:
-    images = [encode_png(random_images(1)[0], SPEC.spec_id)]
-    plain = Image.fromarray(random_images(1, seed=3)[0])
+    samples = regular(8)
+    (drawn,) = render(recording(bumps(samples, 4000, seed=1)), samples[4:5], COMPOSITE)
+    images = [encode_png(drawn, COMPOSITE.spec_id)]
+    plain = Image.fromarray(picture("Wide", 3))
     for form, mode in (("JPEG", "L"), ("JPEG", "RGB"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "1")):
         buffer = io.BytesIO()
         plain.convert(mode).resize((90, 70)).save(buffer, form)
         images.append(buffer.getvalue())
+    # As photographs say how they are turned, and threads of pixels, of which the last is too long.
+    odd = [(0x011A, 2, 1, 0), (0x010E, 5, 1, 0), (0x8769, 4, 1, 26)]
+    images += [as_jpeg(picture("Normal", 4), exif=exif(1, tag)) for tag in odd]
+    images += [as_png(thread(rows)) for rows in (200, 16_384, 400_000)]
+    images.append(as_png(thread(16_384).T))
     record = {f"s002.{k}": (_SAMPLES / f"s002.{k}").read_bytes() for k in ("hea", "dat", "atr")}
     table = "time,MLII\n" + "".join(f"{k / 360:.4f},{np.sin(k / 9):.3f}\n" for k in range(1100))
     document = json.dumps({"samples": [k % 7 for k in range(1100)], "fs": 360, "beats": [9, 99]})
     return Seeds(images, record, table.encode(), document.encode())
+
+
+def thread(rows: int) -> np.ndarray:
+    """A picture of few columns, with ink in all of it."""
+    return np.tile(np.arange(8, dtype=np.uint8) * 30, (rows, 1))
 
 
 # Bytes.
@@ -227,6 +244,11 @@ def odd_table(rng: Random) -> bytes:
         "flat": "x\n" + "0\n" * rows,
         "wide": ",".join(map(str, range(20_000))) + "\n" + ",".join("1" * 20_000) + "\n",
         "long": "x" * 300_000,
+        "one line": "1" + str(pick(rng, (";1", ",1", " 1", "\t1"))) * 3_000_000,
+        "semicolons": "t;I;II\n" + "".join(f"{k / 360:.4f};{k % 7},5;\n" for k in range(rows)),
+        "late commas": "I;II\n" + "0;0\n" * 60 + "0,5;0,5\n" * rows,
+        "decimal commas": "".join(f"-0,{k % 997}\n" for k in range(rows)),
+        "preamble": f"Name,{MARK}\nSample Rate,360 hertz\nUnit,uV\n\n" + "-20,5\n10,0\n" * rows,
         "ragged": "\n".join("1," * int(rng.integers(9)) for _ in range(rows)),
         "quoted": '"' + f"{MARK},\n" * 500,
         "commas": "," * 50_000,
