@@ -32,6 +32,7 @@ from pipelines.switch_requests import (
     Asked,
     Intake,
     Limits,
+    PassedOn,
     RefusedError,
     client_key,
     problem,
@@ -209,7 +210,7 @@ class Switch:
         by, found = await self._first_good(asked, chosen)
         if self.plan.shadow and chosen and by == CHAMPION and asked.method == "POST":
             self._copy(_Copy(asked, found))
-        response = Response(found.content, found.status_code)
+        response = PassedOn(found.content, found.status_code, self._intake)
         response.raw_headers = [
             (name.lower(), value)
             for name, value in found.headers.raw

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 # By what a client may name itself, to be always answered by one.
 KEY = "X-Switch-Key"
@@ -42,7 +43,7 @@ class Limits:
     """What the switch holds in memory, at most, and for how long it reads a request."""
 
     request_bytes: int = 33 * 1024**2
-    # Of all requests that are being read or answered.
+    # Of all requests that are being read or answered, and of answers until clients have them.
     bytes_at_work: int = 256 * 1024**2
     body_s: float = 60.0
     shadow_requests: int = 256
@@ -132,6 +133,27 @@ class Intake:
             yield _asked(request, body)
         finally:
             self._held -= held
+
+    @contextlib.contextmanager
+    def holding(self, count: int) -> Iterator[None]:
+        """Count so many bytes of an answer as held, too, until the block ends."""
+        self._held += count
+        try:
+            yield
+        finally:
+            self._held -= count
+
+
+class PassedOn(Response):
+    """An answer, which counts as held for as long as a client takes to read it."""
+
+    def __init__(self, content: bytes, status: int, intake: Intake) -> None:
+        super().__init__(content, status)
+        self._intake = intake
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._intake.holding(len(self.body)):
+            await super().__call__(scope, receive, send)
 
 
 def client_key(request: Request) -> str:

@@ -290,6 +290,33 @@ def test_bodies_are_bounded_together_and_make_room_when_they_are_answered() -> N
     run(Plan(champion=CHAMPION), bentos, ask, limits=Limits(bytes_at_work=100))
 
 
+def test_answers_count_until_their_clients_have_them() -> None:
+    async def ask(client: httpx.AsyncClient, switch: Switch) -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b""}
+
+        async def send(_: Any) -> None:
+            begun.set()
+            await go_on.wait()
+
+        scope = {
+            "type": "http", "method": "GET", "path": "/model", "raw_path": b"/model",
+            "query_string": b"", "headers": [], "scheme": "http", "client": None, "app": switch.app,
+        }  # fmt: skip
+        slow = asyncio.create_task(switch.app(scope, receive, send))
+        await begun.wait()
+        refused = await post(client, content=b"x" * 60)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+        go_on.set()
+        await slow
+        assert (await post(client, content=b"x" * 60)).is_success
+
+    size = len(json.dumps(classified("N")))
+    run(make_plan({"champion": CHAMPION}, "plan"), Bentos(), ask, limits=Limits(bytes_at_work=size))
+
+
 def test_when_it_ends_it_waits_as_long_as_an_answer_may_take() -> None:
     assert Limits().body_s + ANSWER_S <= ENDS_IN_S
 
