@@ -13,10 +13,8 @@ from pathlib import Path
 
 from ecgbeats.additions.adding import Examined, Judges, Request, examine, quarantine_csv
 from ecgbeats.additions.archives import opened
-from ecgbeats.additions.fingerprints import NOBODY, Fingerprints, fingerprints_of
 from ecgbeats.additions.page import quarantine_lines, render_addition, summary_lines
 from ecgbeats.config import Params
-from ecgbeats.datasets import MANIFEST, Manifest, read_description
 from ecgbeats.errors import ConfigError, ContractError, DataError, ValidationFailed
 from ecgbeats.files import (
     canonical_json,
@@ -31,6 +29,7 @@ from ecgbeats.validation.facts import class_column
 from ecgbeats.validation.report import Summary
 from pipelines import added, dag, placing
 from pipelines.added import Entry, Version
+from pipelines.elsewhere import known_records, patients_elsewhere
 from pipelines.provenance import user_of
 
 REFUSED, DOCS = "refused", "data_docs"
@@ -66,7 +65,8 @@ class Options:
         """What of it decides what is stored."""
         patients = self.patients
         if isinstance(patients, Path):
-            patients = patients.read_text(encoding="utf-8-sig")
+            # Whatever it holds; that it must be UTF-8 is said where it is taken apart.
+            patients = patients.read_text(encoding="utf-8-sig", errors="surrogateescape")
         return canonical_json(
             {
                 "annotator": self.annotator,
@@ -112,7 +112,14 @@ def add(
         placing.recover(root, name)
         source = sha256_text(sha256_tree(folder) + options.of_content())
         before = added.find(root, name, unfinished=True)
-        if before is not None and before.source == source and placing.as_listed(root, name):
+        # The page is put in place last.
+        paged = added.page_of(root, name).is_file()
+        if (
+            before is not None
+            and before.source == source
+            and paged
+            and placing.as_listed(root, name)
+        ):
             return Outcome(before, changed=False)
         request = Request(
             name=name,
@@ -223,6 +230,7 @@ def _add_records(
             model,
             params.additions.agreement,
             labels_trusted=options.labels_trusted,
+            patients=patients_elsewhere(root, params, request.name),
         )
         docs = page / DOCS
         examined = examine(request, judges, out, docs=docs)
@@ -305,33 +313,6 @@ def _add_pictures(
         "  pictures    " + ", ".join(f"{name} {count:,}" for name, count in counts.items()),
         f"  quarantined {said or 'none'}",
     ]
-
-
-def known_records(
-    root: Path, params: Params, name: str, against: Sequence[str] = ()
-) -> Fingerprints:
-    """Fingerprints of all records that are here, or of the datasets `against`.
-
-    Raises
-    ------
-    ConfigError
-        `against` names a dataset that is not here.
-    """
-    here = {each: root / "data/raw" / each for each in params.datasets}
-    here |= {each: added.folder_of(root, each) for each in added.names(root) if each != name}
-    present = {each: folder for each, folder in here.items() if (folder / MANIFEST).is_file()}
-    absent = sorted(set(against) - set(present))
-    if absent:
-        raise ConfigError(
-            f"against: expected datasets that are here ({', '.join(present) or 'none'}), "
-            f"got {', '.join(absent)}"
-        )
-    known = NOBODY
-    for each, folder in present.items():
-        manifest = read_description(folder)
-        if isinstance(manifest, Manifest) and (not against or each in against):
-            known = known.joined(fingerprints_of(folder, manifest, name=each))
-    return known
 
 
 def _judge_model(

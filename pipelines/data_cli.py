@@ -111,6 +111,7 @@ def list_() -> None:
     from ecgbeats.config import read_params
     from ecgbeats.errors import DataError
     from pipelines import added
+    from pipelines.placing import as_listed
     from pipelines.uniting import users_of
 
     params = read_params(root / "params.yaml")
@@ -123,9 +124,14 @@ def list_() -> None:
         beats = " ".join(f"{label} {count:,}" for label, count in entry.beats.items())
         users = ", ".join(users_of(params, name)) or "no recipe"
         people = f"{entry.patients} {'patients' if entry.kind == 'recordings' else 'groups'}"
+        here = ""
+        if not added.folder_of(root, name).is_dir():
+            here = f"  not here: dvc pull {added.FOLDER}/{name}.dvc"
+        elif not as_listed(root, name):
+            here = f"  broken: {added.FOLDER}/{name} holds something else; add {name} again"
         click.echo(
             f"{name}  version {entry.version.number} of {entry.version.added}  "
-            f"{entry.records} {entry.kind} of {people}  {beats}  used by {users}"
+            f"{entry.records} {entry.kind} of {people}  {beats}  used by {users}{here}"
         )
     if not added.names(root):
         click.echo("nothing was added yet: ecgbeats data add NAME PATH")
@@ -183,23 +189,9 @@ def remove(name: str) -> None:
     Refused while a recipe is trained with it.
     """
     root = enter()
-    import shutil
+    from pipelines.removing import remove as run_remove
 
-    from ecgbeats.config import read_params
-    from ecgbeats.errors import ConfigError
-    from pipelines import added
-    from pipelines.dag import untrack
-    from pipelines.uniting import users_of
-
-    entry = added.get(root, name)
-    users = users_of(read_params(root / "params.yaml"), name)
-    if users:
-        raise ConfigError(
-            f"data {name}: expected no recipe that uses it, {', '.join(users)} do; "
-            f"`ecgbeats retrain {users[0]} --without {name}` first"
-        )
-    untrack(root, added.folder_of(root, name))
-    shutil.rmtree(added.page_of(root, name).parent, ignore_errors=True)
+    entry = run_remove(root, name)
     click.echo(f"{name}: version {entry.version.number} removed; DVC's cache still holds it")
 
 

@@ -33,7 +33,9 @@ def as_listed(root: Path, name: str) -> bool:
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """One addition at a time: each is held against all others. A killed process holds no lock.
+    """One addition or removal at a time: each addition is held against all others.
+
+    A killed process holds no lock.
 
     Raises
     ------
@@ -48,7 +50,8 @@ def alone(root: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ServiceError(
-                "data: another `ecgbeats data add` runs here; start this one when it is done"
+                "data: another `ecgbeats data add` or `remove` runs here; start this one when it "
+                "is done"
             ) from error
         yield
     finally:

@@ -39,6 +39,7 @@ from pipelines.gating import (
 from pipelines.memory import PeakMemory
 from pipelines.promotion import Project
 from pipelines.provenance import code_of
+from pipelines.uniting import check_listed
 
 _TRAIN = "train"
 
@@ -120,6 +121,9 @@ def retrain_flow(root: str, recipe: str) -> State[Run]:
 def _open(root: Path, recipe: str) -> tuple[Params, Dag]:
     params = read_params(root / "params.yaml")
     params.recipe(recipe)
+    # Of a recipe that was given them earlier: what lies here may be half of another version.
+    for name in params.additions_of(recipe):
+        check_listed(root, name)
     return params, Dag(root)
 
 

@@ -126,6 +126,18 @@ def _check_kind(root: Path, params: Params, recipe: str, name: str) -> None:
     wanted = "pictures" if params.scheme_of(recipe).of_folders else "recordings"
     if entry.kind != wanted:
         raise ConfigError(f"with: {recipe} learns from {wanted}, {name} holds {entry.kind}")
+    check_listed(root, name)
+
+
+def check_listed(root: Path, name: str) -> None:
+    """Make sure that the addition lies here as its listing says.
+
+    Raises
+    ------
+    ConfigError
+        It is other, as an addition that was killed half-way may leave it, or not here.
+    """
+    entry = added.get(root, name)
     if not as_listed(root, name):
         raise ConfigError(
             f"with: expected {added.FOLDER}/{name} as it is listed, "

@@ -12,16 +12,21 @@ import pandas as pd
 import pytest
 import yaml
 
+from ecgbeats.additions.adding import _check_patients
 from ecgbeats.additions.naming import prefix_of
-from ecgbeats.config import read_params
-from ecgbeats.errors import ConfigError, DataError
+from ecgbeats.config import SampleSource, read_params
+from ecgbeats.errors import ConfigError, DataError, ServiceError
 from ecgbeats.files import sha256_tree
 from ecgbeats.imaging.store import BeatImages
+from ecgbeats.sources.sample import make_sample
 from ecgbeats.split import assign_sides
-from pipelines import added, dag
+from pipelines import added, dag, placing
 from pipelines.adding import Options, Outcome
 from pipelines.adding import add as run_add
 from pipelines.dag import Dag
+from pipelines.elsewhere import patients_elsewhere
+from pipelines.removing import remove
+from pipelines.retrain import _open
 from pipelines.uniting import change_additions
 from tests.support.clinics import write_clinic, write_record
 from tests.support.projects import RECIPE, Project, tiny_params
@@ -144,6 +149,7 @@ def test_an_addition_that_fails_half_way_changes_nothing_and_can_be_made_again(
 def test_a_process_killed_half_way_leaves_what_the_next_one_clears_up(bare: Project) -> None:
     add_here(bare)
     root, pointer = bare.root, added.pointer_of(bare.root, "ward")
+    change_additions(root, RECIPE, with_=("ward",))
     place, old = added.folder_of(root, "ward"), root / "data/added/.ward.old"
     listed, before = pointer.read_text(), sha256_tree(place)
     # Killed before DVC had the new version, which is in its place.
@@ -151,8 +157,17 @@ def test_a_process_killed_half_way_leaves_what_the_next_one_clears_up(bare: Proj
     (place / "r1.dat").unlink()
     with pytest.raises(ConfigError, match="as it is listed, version 1"):
         change_additions(root, RECIPE, with_=("ward",))
+    # Nor is anything trained with it that was told to before.
+    with pytest.raises(ConfigError, match="as it is listed, version 1"):
+        _open(root, RECIPE)
+    assert "broken: data/added/ward holds something else" in data(bare, "list")
+    # The page is what was to be put in place last.
+    added.page_of(root, "ward").unlink()
     assert not add_here(bare).changed
     assert (sha256_tree(place), old.exists()) == (before, False)
+    assert added.page_of(root, "ward").is_file()
+    _open(root, RECIPE)
+    change_additions(root, RECIPE, without=("ward",))
     # Killed after DVC had it, and before it was listed.
     pointer.write_text(re.sub(r"md5: [0-9a-f]+[.]dir", f"md5: {'0' * 32}.dir", listed))
     assert "ward  broken: " in data(bare, "list")
@@ -163,6 +178,35 @@ def test_a_process_killed_half_way_leaves_what_the_next_one_clears_up(bare: Proj
     # The same of a first version: nothing is listed.
     pointer.write_text(yaml.safe_dump({"outs": yaml.safe_load(listed)["outs"]}))
     assert add_here(bare).entry.version.number == 1
+
+
+def test_a_patient_map_names_people_who_are_there(bare: Project) -> None:
+    people = bare.root.parent / "people.csv"
+    whole = people.read_text()
+    people.write_text(whole.replace("r3,carl", "r3,smal/s002"))
+    with pytest.raises(ConfigError, match=r"datasets small and its patient, got 'smal/s002'"):
+        add_here(bare)
+    people.write_bytes(whole.replace("carl", "André").encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"people\.csv: cannot be read as a CSV file"):
+        add_here(bare)
+    params = read_params(bare.root / "params.yaml")
+    assert patients_elsewhere(bare.root, params, "ward") == {"small": None}
+    manifest = make_sample(
+        SampleSource(source="sample", patients=4, minutes=0.6, fs=180, seed=7),
+        bare.root / "data/raw/small",
+        workers=1,
+    )
+    known = patients_elsewhere(bare.root, params, "ward")
+    assert known == {"small": frozenset(manifest.patient_of.values())}
+    somebody = min(manifest.patient_of.values())
+    _check_patients({"r1": f"small/{somebody}", "r2": "anna"}, known)
+    with pytest.raises(ConfigError, match=r"expected a patient of small, .*; got 'small/nobody'"):
+        _check_patients({"r1": "small/nobody"}, known)
+
+
+def test_data_are_not_removed_while_others_are_added(bare: Project) -> None:
+    with placing.alone(bare.root), pytest.raises(ServiceError, match="`remove` runs here"):
+        remove(bare.root, "ward")
 
 
 def test_a_recipe_has_what_was_added_to_learn_from_and_is_tested_as_before(

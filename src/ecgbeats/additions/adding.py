@@ -6,6 +6,7 @@ was found; the rest goes on. A batch that fails an expectation about batches is 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,9 @@ class Judges:
     limits : Limits
     labels_trusted : str or None
         Why expectations about labels do not stop this batch; they are warnings then.
+    patients : mapping of str to frozenset of str or None, optional
+        Patients of each dataset that a patient map may name; None for a dataset whose patients
+        are not known. Without it, names are not checked.
     """
 
     scheme: LabelScheme
@@ -107,6 +111,7 @@ class Judges:
     floors: Mapping[str, float] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     labels_trusted: str | None = None
+    patients: Mapping[str, frozenset[str] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,10 +171,13 @@ def examine(
     DataError
         There are no records at all.
     ConfigError
-        The patient map does not fit the records, or the model not the label scheme.
+        The patient map does not fit the records, or names a dataset or patient that there is
+        not; or the model does not fit the label scheme.
     """
     records = find_records(request.folder)
     patients = _patients(request, records)
+    if judges.patients is not None:
+        _check_patients(patients, judges.patients)
     files = _look_at_files(request, records)
     of_files = [file_suite(files)]
     outcomes = judge(of_files)
@@ -227,6 +235,28 @@ def _patients(request: Request, records: Sequence[str]) -> dict[str, str]:
     if isinstance(request.patients, Path):
         return patients_by_table(records, request.patients)
     return patients_by_rule(records, request.patients)
+
+
+def _check_patients(
+    patients: Mapping[str, str], known: Mapping[str, frozenset[str] | None]
+) -> None:
+    """Make sure that `<dataset>/<patient>` is somebody: a stranger may be one who is tested."""
+    for record, whole in patients.items():
+        dataset, slash, patient = whole.partition("/")
+        if not slash:
+            continue
+        if dataset not in known:
+            raise ConfigError(
+                f"patients: expected a patient, or one of the datasets {', '.join(sorted(known))} "
+                f"and its patient, got {whole!r} of record {record}"
+            )
+        there = known[dataset]
+        if there is not None and patient not in there:
+            near = difflib.get_close_matches(patient, there, n=3) or sorted(there)[:3]
+            raise ConfigError(
+                f"patients: expected a patient of {dataset}, such as {', '.join(near)}; got "
+                f"{whole!r} of record {record}"
+            )
 
 
 def _look_at_files(request: Request, records: Sequence[str]) -> pd.DataFrame:
