@@ -29,7 +29,7 @@ from ecgbeats.validation.facts import class_column
 from ecgbeats.validation.report import Summary
 from pipelines import added, dag, placing
 from pipelines.added import Entry, Version
-from pipelines.elsewhere import known_records, patients_elsewhere
+from pipelines.neighbours import known_records, patients_elsewhere
 from pipelines.provenance import user_of
 
 REFUSED, DOCS = "refused", "data_docs"

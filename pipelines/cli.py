@@ -240,12 +240,12 @@ def serve(recipe: str | None, port: int) -> None:
     """Serve the bento of RECIPE's champion on 127.0.0.1.
 
     Without RECIPE that of the newest champion; where none is here, of the model that the
-    repository carries.
+    repository carries. A champion of RECIPE that another machine made is built here first.
     """
     root = enter()
-    from pipelines import carried, standing
+    from pipelines import carried, elsewhere, standing
 
-    bento = standing.bento_of(recipe) if recipe else standing.newest_bento(root)
+    bento = elsewhere.bento_of(root, recipe, click.echo) if recipe else standing.newest_bento(root)
     if bento is None:
         bento = carried.build(root)
         click.echo(f"no champion's bento is here: {bento}, the model that the repository carries")

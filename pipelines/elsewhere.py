@@ -1,57 +1,46 @@
-"""What the other datasets of this checkout hold, which new data are held against."""
+"""The champion's bento on a machine that did not make it: built from what the registry holds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
 
-from ecgbeats.additions.fingerprints import NOBODY, Fingerprints, fingerprints_of
-from ecgbeats.config import Params
-from ecgbeats.datasets import MANIFEST, Manifest, read_description
-from ecgbeats.errors import ConfigError
-from pipelines import added
+from ecgbeats.errors import DataError
+from pipelines import packaging, registry
+from pipelines.bentos import Bentos
+from pipelines.ledger import Tell, silent
+from pipelines.promotion import candidate_of
 
 
-def known_records(
-    root: Path, params: Params, name: str, against: Sequence[str] = ()
-) -> Fingerprints:
-    """Fingerprints of all records that are here, or of the datasets `against`.
+def bento_of(root: Path, recipe: str, tell: Tell = silent) -> str:
+    """The bento of the recipe's champion, built and tried out where this store lacks it.
+
+    Its tag says what is packed, so that one which is built here is the one that the promotion
+    log names, or is seen not to be.
 
     Raises
     ------
-    ConfigError
-        `against` names a dataset that is not here.
+    DataError
+        There is no champion, or this checkout packs other code or packages than its bento has.
+    ContractError, ServiceError
+        The registry holds another model than was registered; the bento answers otherwise.
     """
-    here = _datasets(root, params, name)
-    present = {each: folder for each, folder in here.items() if (folder / MANIFEST).is_file()}
-    absent = sorted(set(against) - set(present))
-    if absent:
-        raise ConfigError(
-            f"against: expected datasets that are here ({', '.join(present) or 'none'}), "
-            f"got {', '.join(absent)}"
-        )
-    known = NOBODY
-    for each, folder in present.items():
-        manifest = read_description(folder)
-        if isinstance(manifest, Manifest) and (not against or each in against):
-            known = known.joined(fingerprints_of(folder, manifest, name=each))
-    return known
-
-
-def patients_elsewhere(root: Path, params: Params, name: str) -> dict[str, frozenset[str] | None]:
-    """Patients of each dataset that a patient map may name; None for one that is not here."""
-    found: dict[str, frozenset[str] | None] = {}
-    for each, folder in _datasets(root, params, name).items():
-        found[each] = None
-        if (folder / MANIFEST).is_file():
-            manifest = read_description(folder)
-            own = manifest.patient_of.values() if isinstance(manifest, Manifest) else ()
-            # Of an addition, some may be another dataset's.
-            found[each] = frozenset(patient for patient in own if "/" not in patient)
-    return found
-
-
-def _datasets(root: Path, params: Params, name: str) -> dict[str, Path]:
-    """Folders of all datasets but `name`, whether they are here or not."""
-    here = {each: root / "data/raw" / each for each in params.datasets}
-    return here | {each: added.folder_of(root, each) for each in added.names(root) if each != name}
+    champion = registry.champion(recipe)
+    if champion is None or "bento" not in champion.tags:
+        raise DataError(f"{recipe}: no bento yet; run `make run RECIPE={recipe}` first")
+    tag = champion.tags["bento"]
+    if packaging.has_bento(tag):
+        return tag
+    tell(f"{tag} is not in this machine's store: building it from the registry")
+    with tempfile.TemporaryDirectory(prefix="ecgbeats-elsewhere-") as scratch:
+        folder = candidate_of(champion, Path(scratch)).model
+        bentos = Bentos(root)
+        built = bentos.build(champion, folder)
+        if built != tag:
+            raise DataError(
+                f"{recipe}: expected the champion's bento {tag}; this checkout packs {built}. "
+                f"Check out the commit that packed it, or let `make run RECIPE={recipe}` make "
+                "the one of this checkout the champion's"
+            )
+        tell(f"{tag}: answers as offline ({bentos.verify(tag, folder)})")
+    return tag

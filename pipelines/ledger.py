@@ -30,7 +30,7 @@ from pipelines.promotion_log import (
     next_entry,
     tags_of,
 )
-from pipelines.tracking import answered, client_of_mlflow, logged_json
+from pipelines.tracking import answered, client_of_mlflow, experiment_named, logged_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -102,8 +102,7 @@ def silent(_: str) -> None:
 
 def start_log(client: MlflowClient, name: str) -> str:
     """The run that is to hold the log of a model that is not registered yet."""
-    experiment = client.get_experiment_by_name(_EXPERIMENT)
-    number = experiment.experiment_id if experiment else _create_experiment(client)
+    number = experiment_named(client, _EXPERIMENT)
     found = client.search_runs([number], f"tags.`{LOG}` = '{name}'")
     for run in found:
         # Of a registration that was killed; two machines that share it are well served. One with
@@ -373,19 +372,6 @@ def _adopt_log(client: MlflowClient, name: str) -> str:
     run_id = start_log(client, name)
     client.set_registered_model_tag(name, LOG, run_id)
     return run_id
-
-
-def _create_experiment(client: MlflowClient) -> str:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.create_experiment(_EXPERIMENT))
-    except MlflowException:
-        found = client.get_experiment_by_name(_EXPERIMENT)
-        if found is None:
-            raise
-        # Another process was quicker.
-        return str(found.experiment_id)
 
 
 def _aliases(client: Any, name: str) -> dict[str, int]:

@@ -88,13 +88,13 @@ def container(recipe: str | None, out: Path) -> None:
 
     Without RECIPE of the newest champion; where none is here, of the carried model.
     """
-    from pipelines import carried, standing
+    from pipelines import carried, elsewhere, standing
     from pipelines.container import write_context
     from pipelines.environment import enter
 
     out = out.absolute()
     root = enter()
-    bento = standing.bento_of(recipe) if recipe else standing.newest_bento(root)
+    bento = elsewhere.bento_of(root, recipe, click.echo) if recipe else standing.newest_bento(root)
     bento = bento or carried.build(root)
     click.echo(f"docker build --tag {bento} {write_context(root, bento, out)}")
 

@@ -221,9 +221,23 @@ def logged_json(run_id: str, path: str) -> dict[str, Any] | None:
 
 
 def experiment_of(client: MlflowClient, recipe: str) -> str:
-    name = model_name(recipe)
+    return experiment_named(client, model_name(recipe))
+
+
+def experiment_named(client: MlflowClient, name: str) -> str:
+    """The id of that experiment, which is made where there is none."""
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name))
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            # Another process was quicker.
+    return str(found.experiment_id)
 
 
 def start_run(

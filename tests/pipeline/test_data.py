@@ -24,7 +24,7 @@ from pipelines import added, dag, placing
 from pipelines.adding import Options, Outcome
 from pipelines.adding import add as run_add
 from pipelines.dag import Dag
-from pipelines.elsewhere import patients_elsewhere
+from pipelines.neighbours import patients_elsewhere
 from pipelines.removing import remove
 from pipelines.retrain import _open
 from pipelines.uniting import change_additions

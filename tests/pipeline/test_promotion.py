@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +23,6 @@ from pipelines import deployments, ledger, promotion, promotion_cli, registry
 from pipelines.decisions import rival_of
 from pipelines.promotion_log import next_entry
 from pipelines.standing import in_words, standing
-from tests.support.projects import free_port, healthy
 from tests.support.promoting import (
     NAME,
     RECIPE,
@@ -39,6 +34,7 @@ from tests.support.promoting import (
     verdict,
     write_evidence,
 )
+from tests.support.servers import mlflow_server
 
 pytestmark = pytest.mark.pipeline
 
@@ -438,28 +434,8 @@ def server(template: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """URL of an MLflow server with nothing in it, as several machines would share one."""
     root = tmp_path_factory.mktemp("server")
     shutil.copyfile(template.root / "empty.db", root / "mlflow.db")
-    port = free_port()
-    command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{root / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(root / "artifacts"), "--workers", "1"]
-    with (root / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=root,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        end = time.monotonic() + 300
-        while not healthy(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None and time.monotonic() < end, (root / "log").read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    with mlflow_server(f"sqlite:///{root / 'mlflow.db'}", str(root / "artifacts"), root) as url:
+        yield url
 
 
 def test_a_server_keeps_one_log_for_all(

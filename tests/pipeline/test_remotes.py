@@ -7,36 +7,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.support.projects import Project, tiny_params
+from tests.support.servers import BUCKET, CREDENTIALS, s3_server
 
 pytestmark = pytest.mark.pipeline
 
-# The server asks for credentials, and takes any.
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "something"}
-BUCKET = "ecgbeats"
 DATA = "fetch@small"
 
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server that speaks S3, on loopback, with one empty bucket."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        url = f"http://{host}:{port}"
-        keys = {key.lower(): value for key, value in CREDENTIALS.items()}
-        boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(
-            Bucket=BUCKET
-        )
+    with s3_server() as url:
         yield url
-    finally:
-        server.stop()
 
 
 def test_what_is_pushed_to_s3_comes_back_to_an_empty_machine(s3: str, tmp_path: Path) -> None:
