@@ -28,7 +28,7 @@ export BASE TAG
 
 .PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark \
 	job-summary clean uv audit upgrade tell-broken fuzz benchmark-serving changed review remote pull \
-	dist publish
+	dist publish licences
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,9 @@ lint: setup ## Format, lint, types, lock, workflows
 
 audit: uv ## Known vulnerabilities of what is locked (asks osv.dev)
 	$(UV) audit --frozen --preview-features audit
+
+licences: setup ## Of all that is locked; fails where one is not stated
+	@$(BIN)/python -m pipelines.licences
 
 upgrade: uv ## Lock the newest dependencies; uv.lock changes
 	$(UV) lock --upgrade
