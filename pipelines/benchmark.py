@@ -302,6 +302,7 @@ def _drawn(root: Path, dataset: Path, rules: Protocol, row: Row) -> Images:
 
 def _run_trial(trial: Trial) -> str | None:
     """Run one trial; None, or what went wrong in words."""
+    from ecgbeats.devices import training_as_asked
     from ecgbeats.experiment import finished, run_experiment
     from ecgbeats.imaging.store import BeatImages
 
@@ -312,15 +313,16 @@ def _run_trial(trial: Trial) -> str | None:
     try:
         images = BeatImages.open(trial.images.folder)
         setup = trial.row.setup
-        run_experiment(
-            images,
-            _sides(images.beats, trial),
-            trial.rules.labels.names,
-            trial.table.headline,
-            setup.model,
-            setup.train.model_copy(update={"seed": trial.seed}),
-            trial.folder,
-        )
+        with training_as_asked(setup.model, setup.train):
+            run_experiment(
+                images,
+                _sides(images.beats, trial),
+                trial.rules.labels.names,
+                trial.table.headline,
+                setup.model,
+                setup.train.model_copy(update={"seed": trial.seed}),
+                trial.folder,
+            )
     except EcgbeatsError as error:
         return f"{trial.name}: {type(error).__name__}: {error}"
     except Exception as error:

@@ -229,7 +229,9 @@ def train(
     recipe: str, params_file: Path, images: Path, split: Path, out: Path, checkpoints: Path
 ) -> None:
     """Train the model of RECIPE; goes on where a killed training stopped."""
+    from ecgbeats.devices import tell_in_card, training_as_asked
     from ecgbeats.imaging.store import BeatImages
+    from ecgbeats.inference import CARD
     from ecgbeats.split import read_split
     from ecgbeats.training import make_task
     from ecgbeats.training import train as train_model
@@ -237,9 +239,11 @@ def train(
     chosen = _params(params_file).recipe(recipe)
     sides = read_split(split)
     task = make_task(BeatImages.open(images), sides.beats, sides.classes, sides.headline)
-    train_model(
-        task, chosen.model, chosen.train, out, checkpoints=checkpoints, answer=chosen.answer
-    )
+    with training_as_asked(chosen.model, chosen.train):
+        train_model(
+            task, chosen.model, chosen.train, out, checkpoints=checkpoints, answer=chosen.answer
+        )
+    tell_in_card(out / CARD, chosen.train)
 
 
 @stage.command()

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from ecgbeats.errors import ConfigError
 from ecgbeats.imaging.spec import ImageSpec
@@ -342,6 +350,28 @@ class TrainParams(Section):
     # Fitted on the validation side's answers; the exported network has it built in.
     calibrate: Literal["temperature", "none"] = "temperature"
     augment: AugmentParams = AugmentParams()
+    # In what the network computes while it is trained (`ecgbeats.devices`); weights, and what is
+    # exported, are float32.
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    # Each takes its part of every batch; batch normalisation knows that part alone.
+    devices: int = Field(default=1, ge=1, le=64)
+
+    # Parameters that came later: what a training is known by has them where they are set.
+    LATER: ClassVar[tuple[str, ...]] = ("precision", "devices")
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        for name in self.LATER:
+            if values.get(name) == type(self).model_fields[name].default:
+                del values[name]
+        return values
+
+    @model_validator(mode="after")
+    def _enough_for_each(self) -> TrainParams:
+        if self.batch < self.devices:
+            raise ValueError(f"batch {self.batch} is less than devices {self.devices}")
+        return self
 
     @model_validator(mode="after")
     def _some_epoch_counts(self) -> TrainParams:

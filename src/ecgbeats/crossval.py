@@ -18,6 +18,7 @@ import pandas as pd
 
 from ecgbeats import metrics
 from ecgbeats.config import EvaluateParams, ModelParams, TrainParams
+from ecgbeats.devices import training_as_asked
 from ecgbeats.errors import ConfigError
 from ecgbeats.evaluation import evaluate, write_evaluation
 from ecgbeats.experiment import Outcome, finished, look_up, run_experiment, training_code
@@ -122,15 +123,17 @@ class Crossval:
 
 def run_part(crossval: Crossval, part: Part) -> None:
     """Do one part, or go on with it; its outcome is in its folder."""
-    run_experiment(
-        BeatImages.open(crossval.images),
-        crossval.folds.sides(part.fold),
-        crossval.classes,
-        crossval.headline,
-        crossval.model,
-        crossval.train_params(part),
-        crossval.folder / part.name,
-    )
+    train = crossval.train_params(part)
+    with training_as_asked(crossval.model, train):
+        run_experiment(
+            BeatImages.open(crossval.images),
+            crossval.folds.sides(part.fold),
+            crossval.classes,
+            crossval.headline,
+            crossval.model,
+            train,
+            crossval.folder / part.name,
+        )
 
 
 def done_parts(crossval: Crossval, digest: str) -> dict[Part, Outcome]:
