@@ -100,6 +100,10 @@ prefect: setup ## Prefect's UI on what ran
 benchmark: setup ## What backs each claim of speed: both sides in one run, and their ratio
 	@$(BIN)/python benchmarks/rendering.py
 	@$(BIN)/python benchmarks/detection.py
+	@$(BIN)/python benchmarks/reading.py
+	@$(BIN)/python benchmarks/inference.py
+	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/starting.py
 
 benchmark-serving: setup ## An image over HTTP: ours and the usual way side by side [SECONDS=5] [ROUNDS=3]
 	@$(BIN)/python benchmarks/serving --seconds $(or $(SECONDS),5) --rounds $(or $(ROUNDS),3)

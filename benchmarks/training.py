@@ -1,0 +1,131 @@
+"""A training step against what the machine's own matrix products reach, and what raises the share.
+
+Multiplications of the network for one image (`ecgbeats.macs`), twice for multiply and add, three
+times for forward and backward, over processor seconds; the ceiling is a product of two float32
+matrices in the same process and thread. Run: make benchmark
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ecgbeats.config import read_params
+from ecgbeats.export import save_onnx
+from ecgbeats.macs import macs_of
+from ecgbeats.models import build_model
+
+RECIPE, BATCH, STEPS, ROUNDS, SIDE = "mitdb-aami5", 256, 6, 3, 1024
+
+
+class Batches(keras.utils.PyDataset):
+    """The same ready batch again and again: a step alone, without the making of batches."""
+
+    def __init__(self, batch: tuple[np.ndarray, ...]) -> None:
+        super().__init__()
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __getitem__(self, _: int) -> tuple[np.ndarray, ...]:
+        return self._batch
+
+
+def ceiling() -> float:
+    """Operations a processor second of a product of two square matrices: the best of some."""
+    left = tf.random.normal((SIDE, SIDE))
+    product = tf.function(lambda a: tf.matmul(a, a))
+    product(left)
+    best = 0.0
+    for _ in range(8):
+        began = time.process_time()
+        product(left).numpy()
+        best = max(best, 2 * SIDE**3 / (time.process_time() - began))
+    return best
+
+
+def sides(batch: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """By name: what does STEPS steps."""
+    params = read_params(Path(__file__).parents[1] / "params.yaml")
+    recipe, classes = params.recipe(RECIPE), params.scheme_of(RECIPE).names
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 256, (batch, *recipe.image.shape, 1)).astype(np.float32)
+    y = rng.integers(0, len(classes), batch)
+    given = (x, y, np.ones(batch, np.float32))
+
+    def model(jit: bool = False, policy: str = "float32") -> keras.Model:
+        keras.config.set_dtype_policy(policy)
+        made = build_model(recipe.model.name, recipe.image, classes, **recipe.model.options)
+        keras.config.set_dtype_policy("float32")
+        made.compile(
+            optimizer=keras.optimizers.AdamW(1e-3, 1e-2),
+            loss="sparse_categorical_crossentropy",
+            weighted_metrics=["accuracy"],
+            jit_compile=jit,
+        )
+        return made
+
+    def fit(made: keras.Model) -> Callable[[], object]:
+        return lambda: made.fit(Batches(given), epochs=1, verbose=0, shuffle=False)
+
+    def on_batch(made: keras.Model) -> Callable[[], object]:
+        return lambda: [made.train_on_batch(*given) for _ in range(STEPS)]
+
+    yield "fit, not deterministic", fit(model())
+    yield "steps without fit", on_batch(model())
+    yield "XLA", fit(model(jit=True))
+    yield "bfloat16", fit(model(policy="mixed_bfloat16"))
+    # Last: it cannot be taken back.
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(1)
+    yield "fit, as it is trained", fit(model())
+
+
+def operations(batch: int) -> float:
+    """Of a step: multiply and add, forward and twice that backward."""
+    params = read_params(Path(__file__).parents[1] / "params.yaml")
+    recipe, classes = params.recipe(RECIPE), params.scheme_of(RECIPE).names
+    network = build_model(recipe.model.name, recipe.image, classes, **recipe.model.options)
+    with tempfile.TemporaryDirectory() as scratch:
+        save_onnx(network, Path(scratch) / "model.onnx")
+        macs = macs_of(Path(scratch) / "model.onnx")
+    assert macs is not None
+    return 2.0 * 3.0 * macs * batch
+
+
+def main() -> None:
+    top = ceiling()
+    print(
+        f"{RECIPE}, one thread; a product of {SIDE} x {SIDE}: {top / 1e9:.1f} GFLOP a processor s"
+    )
+    work = operations(BATCH)
+    for name, steps in sides(BATCH):
+        steps()
+        took = []
+        for _ in range(ROUNDS):
+            began = time.process_time()
+            steps()
+            took.append((time.process_time() - began) / STEPS)
+        step = statistics.median(took)
+        print(
+            f"{name:<24} {1e3 * step:>8.1f} ms a step of {BATCH} "
+            f"{work / step / 1e9:>7.2f} GFLOP/s {work / step / top:>7.1%} of the ceiling"
+        )
+
+
+if __name__ == "__main__":
+    main()
