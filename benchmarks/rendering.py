@@ -2,8 +2,8 @@
 
 Ours also against memory: how much of the rate at which this core copies bytes is reached by the
 bytes that drawing must read and write, the signal and the images. Both sides draw the same beats
-of a synthetic recording in one run, on one core, in turn; the ratio of the medians over rounds is
-what counts. Run: make benchmark
+of a synthetic recording in one run, on one core, in turn; seconds are the processor's, and the
+ratio of the medians over rounds is what counts. Run: make benchmark
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ def usual_way(recording: Recording, samples: np.ndarray, spec: WaveformSpec) -> 
 
 
 def rate(draw: Callable[[], np.ndarray]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     count = len(draw())
-    return count / (time.perf_counter() - began)
+    return count / (time.process_time() - began)
 
 
 def copied_per_s() -> float:
-    """Bytes that are read and written a second by copying more than the caches hold."""
+    """Bytes that copying more than the caches hold reads and writes in a second."""
     source = np.ones(1 << 24, np.float32)
     target = np.empty_like(source)
     np.copyto(target, source)
     best = 0.0
     for _ in range(ROUNDS):
-        began = time.perf_counter()
+        began = time.process_time()
         np.copyto(target, source)
-        best = max(best, 2 * source.nbytes / (time.perf_counter() - began))
+        best = max(best, 2 * source.nbytes / (time.process_time() - began))
     return best
 
 
