@@ -26,7 +26,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # nothing in them is run.
 export BASE TAG
 
-.PHONY: help setup run repro gate test test-real lint format serve mlflow prefect benchmark \
+.PHONY: help setup run repro gate test test-real test-faults lint format serve mlflow prefect benchmark \
 	job-summary clean uv audit upgrade tell-broken fuzz benchmark-serving changed review remote pull \
 	dist publish licences
 
@@ -53,13 +53,16 @@ gate: setup ## Fails unless the recipe's model passed [RECIPE=...]
 	@$(RUN) gate $(RECIPE)
 
 test: setup ## All tests that need nothing but this clone
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope -m "not real_data"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope -m "not real_data and not faults"
 
 test-real: setup ## Tests on MIT-BIH: make test-real MIRROR=folder
 	@ECGBEATS_TEST_MITDB="$(realpath $(MIRROR))" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m real_data
 
 fuzz: setup ## 5,000 hostile requests to a served bento [N=...] [SEED=...]
 	@ECGBEATS_FUZZ_REQUESTS="$(or $(N),5000)" ECGBEATS_FUZZ_SEED="$(or $(SEED),1)" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q -s --timeout 7200 tests/service/test_fuzz.py
+
+test-faults: setup ## Kills, full disks, broken services, tampering; reports/faults/ [N=kills a stage] [SEED=...]
+	@ECGBEATS_FAULTS="$(or $(N),4)" ECGBEATS_FAULTS_SEED="$(or $(SEED),1)" ECGBEATS_FAULTS_REPORT=reports/faults PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadscope -p tests.support.fault_report -m "not real_data" tests/faults tests/pipeline/test_promotion.py tests/service/test_sources_physionet_http.py
 
 lint: setup ## Format, lint, types, lock, workflows
 	$(BIN)/ruff format --check .

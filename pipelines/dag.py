@@ -24,6 +24,7 @@ import yaml
 from ecgbeats import errors
 from ecgbeats.errors import ConfigError, EcgbeatsError, ServiceError
 from ecgbeats.files import canonical_json, read_json, sha256_text
+from pipelines.mending import keep_lock
 
 # The stage that every recipe ends with.
 LAST = "verdict"
@@ -297,6 +298,7 @@ def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
         It failed; the message says why in the stage's own words, if it had any, else it ends
         with the last lines of the output.
     """
+    keep_lock(root)
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage.address]
     last: list[str] = []
     with subprocess.Popen(

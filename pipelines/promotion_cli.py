@@ -32,14 +32,16 @@ def promote(recipe: str, version: int | None, by: str | None, reason: str | None
     built and checked before anything changes. Exits 1 when the gate says no. Afterwards the
     version's release folder is made (`ecgbeats release`).
     """
+    from pipelines.alone import alone
     from pipelines.bentos import Bentos
     from pipelines.promotion import promote as run_promote
 
-    project = _project(recipe)
-    moved = run_promote(
-        project, recipe, Bentos(project.root), version=version, by=by, reason=reason, tell=_tell
-    )
-    _say(project.root, recipe, moved)
+    with alone(enter(), "promotion"):
+        project = _project(recipe)
+        moved = run_promote(
+            project, recipe, Bentos(project.root), version=version, by=by, reason=reason, tell=_tell
+        )
+        _say(project.root, recipe, moved)
 
 
 @click.command()
@@ -53,13 +55,16 @@ def rollback(recipe: str, by: str | None, reason: str | None) -> None:
     Its model and its bento first answer the golden batch of its evaluation as they did then.
     Again, it goes back one more. Afterwards its release folder is made anew, if it can be.
     """
+    from pipelines.alone import alone
     from pipelines.bentos import Bentos
     from pipelines.promotion import rollback as run_rollback
 
     # Nothing of parameters or data: they may be broken, or the recipe gone, when it is needed.
     root = enter()
     _check_registered(recipe)
-    _say(root, recipe, run_rollback(root, recipe, Bentos(root), by=by, reason=reason, tell=_tell))
+    with alone(root, "promotion"):
+        moved = run_rollback(root, recipe, Bentos(root), by=by, reason=reason, tell=_tell)
+        _say(root, recipe, moved)
 
 
 @click.command()

@@ -20,12 +20,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 
 from ecgbeats.config import Params, read_params
-from ecgbeats.errors import EcgbeatsError, ServiceError
+from ecgbeats.errors import EcgbeatsError, ServiceError, is_of_storage, of_storage
 from ecgbeats.files import read_json
 from ecgbeats.gate import enforce, joined, verdict_markdown, write_verdict
 from ecgbeats.inference import HISTORY
 from ecgbeats.split import read_split
 from pipelines import ledger, promotion, registry, release, tracking
+from pipelines.alone import alone
 from pipelines.bentos import Bentos
 from pipelines.dag import Dag, Lineage, Stage, reproduce
 from pipelines.gating import (
@@ -82,17 +83,24 @@ def retrain(root: Path, recipe: str) -> Run:
         GateFailed, after the model was registered as rejected.
     """
     try:
-        _open(root, recipe)
+        with alone(root):
+            # Before any server is started: most often a slip in params.yaml or a name.
+            _open(root, recipe)
+            named = retrain_flow.with_options(flow_run_name=f"retrain {recipe}")
+            outcome, message = _ended(named(str(root), recipe, return_state=True))
     except EcgbeatsError as error:
-        # Before any server is started: most often a slip in params.yaml or a name.
         return Run(recipe, error=error)
-    named = retrain_flow.with_options(flow_run_name=f"retrain {recipe}")
-    state = named(str(root), recipe, return_state=True)
-    outcome = state.result(raise_on_failure=False)
+    except Exception as error:
+        # What the flow itself raises comes as a state: this is Prefect's server, or the way to it.
+        return Run(recipe, error=ServiceError(f"Prefect: {type(error).__name__}: {error}"))
     if isinstance(outcome, Run):
         return outcome
     # Not an error of ours: whatever it was, the run has not succeeded.
-    return Run(recipe, error=ServiceError(f"flow: {state.message}"))
+    return Run(recipe, error=ServiceError(f"flow: {message}"))
+
+
+def _ended(state: State[Run]) -> tuple[object, str | None]:
+    return state.result(raise_on_failure=False), state.message
 
 
 @flow(name="retrain", persist_result=False)
@@ -111,7 +119,11 @@ def retrain_flow(root: str, recipe: str) -> State[Run]:
         enforce(run.verdict)
         _package(Project(folder, dag, params), run)
         _release(Project(folder, dag, params), run)
-    except EcgbeatsError as error:
+    except (EcgbeatsError, OSError) as error:
+        if isinstance(error, OSError):
+            if not is_of_storage(error):
+                raise
+            error = of_storage(error)
         run.error = error
         # A state, not an exception: the message says it all, a traceback would bury it.
         return Failed(message=str(error), data=run)

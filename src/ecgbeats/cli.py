@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ecgbeats.errors import EcgbeatsError
+from ecgbeats.errors import EcgbeatsError, is_of_storage, of_storage
 
 if TYPE_CHECKING:
     from ecgbeats.config import Params
@@ -56,8 +56,12 @@ def in_words(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            if isinstance(error, OSError) and is_of_storage(error):
+                found = of_storage(error)
+                click.echo(f"{type(found).__name__}: {found}", err=True)
+            else:
+                traceback.print_exc()
             sys.exit(2)
 
     return wrapped

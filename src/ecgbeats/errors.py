@@ -12,12 +12,16 @@ EcgbeatsError
 │       └── SignalError   text is not the recording
 ├── ContractError         two artefacts that meet do not belong together
 ├── GateFailed            the verdict on a model is "no"
-└── ServiceError          DVC, MLflow, Prefect or BentoML did not do its part
+├── ServiceError          DVC, MLflow, Prefect or BentoML did not do its part
+└── StorageError          this machine's disk is full, or a file may not be read or written
 
 A message names the thing, what was expected and what came.
 """
 
 from __future__ import annotations
+
+import errno
+import re
 
 
 class EcgbeatsError(Exception):
@@ -88,3 +92,37 @@ class GateFailed(EcgbeatsError):
 
 class ServiceError(EcgbeatsError):
     """An outside system (DVC, MLflow, Prefect, BentoML) failed; its own words follow."""
+
+
+class StorageError(EcgbeatsError):
+    """This machine does not let a file be read or written: no room, no permission, a bad disk."""
+
+
+# What is wrong with the place, not with what was asked for.
+_OF_STORAGE = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOENT,
+        errno.ENOSPC,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+# NumPy's words where a file took less than it was given; it does not pass on why.
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+
+
+def is_of_storage(error: OSError) -> bool:
+    """Whether `error` says that a file could not be read or written here, whatever is in it."""
+    return error.errno in _OF_STORAGE or bool(_SHORT_WRITE.search(str(error)))
+
+
+def of_storage(error: OSError) -> StorageError:
+    """`error` of the system in words of ours: the file, if it is known, and why."""
+    why = error.strerror or f"{error}; is the disk full?"
+    return StorageError(f"{error.filename}: {why}" if error.filename else why)
