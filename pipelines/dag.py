@@ -22,7 +22,7 @@ import networkx as nx
 import yaml
 
 from ecgbeats import errors
-from ecgbeats.errors import ConfigError, EcgbeatsError, ServiceError
+from ecgbeats.errors import ConfigError, ContractError, EcgbeatsError, ServiceError
 from ecgbeats.files import canonical_json, read_json, sha256_text
 from pipelines.mending import keep_lock
 
@@ -124,18 +124,49 @@ class Dag:
         except DvcException as error:
             raise ServiceError(f"DVC: {stage.address}: {error}") from error
 
+    def check_whole(self, stage: Stage) -> None:
+        """Make sure that what `stage` made is what dvc.lock says, every file by its hash.
+
+        `unchanged` does not: DVC hashes anew only what has another time, size or inode.
+
+        Raises
+        ------
+        ContractError
+            Naming the files that differ or are not there.
+        """
+        wrong = []
+        for out in self._recorded().get(stage.address, {}).get("outs", ()):
+            path, md5 = self._root / out["path"], str(out["md5"])
+            expected = {path: md5}
+            if md5.endswith(".dir"):
+                listing = Path(self._now().cache.local.path) / md5[:2] / md5[2:]
+                # Not in this machine's cache: there is nothing to hold the files against.
+                rows = read_json(listing) if listing.is_file() else []
+                expected = {path / row["relpath"]: row["md5"] for row in rows}
+            wrong += [p for p, m in expected.items() if not p.is_file() or _md5(p) != m]
+        if wrong:
+            named = ", ".join(self._relative(str(path)) for path in wrong[:5])
+            raise ContractError(
+                f"{stage.address}: not as dvc.lock says, by MD5: {named}"
+                + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+                + f". Remove {', '.join(stage.outs)} and run again: it is made anew"
+            )
+
     def lock_entries(self, recipe: str) -> dict[str, Any]:
         """What dvc.lock records of the stages that lead to the verdict on `recipe`.
 
         Inputs, parameters, outputs and their hashes.
         """
-        path = self._root / "dvc.lock"
-        recorded = yaml.safe_load(path.read_text("utf-8"))["stages"] if path.is_file() else {}
+        recorded = self._recorded()
         needed = [_address(node) for node in self._nodes(recipe)]
         missing = [address for address in needed if address not in recorded]
         if missing:
             raise ServiceError(f"dvc.lock: no record of {', '.join(missing)}; run them first")
         return {address: recorded[address] for address in needed}
+
+    def _recorded(self) -> dict[str, Any]:
+        path = self._root / "dvc.lock"
+        return yaml.safe_load(path.read_text("utf-8"))["stages"] if path.is_file() else {}
 
     def _now(self) -> Any:
         """DVC's view of the project as it is now.

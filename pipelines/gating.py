@@ -87,6 +87,8 @@ def check_test_side(dag: Dag, recipe: str) -> None:
     ------
     DataError
         Naming the stages that are not up to date.
+    ContractError
+        Naming the files that are not what those stages made.
     """
     stages = [stage for stage in dag.plan(recipe) if stage.name in _MAKE_THE_TEST_SIDE]
     stale = [stage.address for stage in stages if not dag.unchanged(stage)]
@@ -95,6 +97,8 @@ def check_test_side(dag: Dag, recipe: str) -> None:
             f"{recipe}: expected the test side of the present data and parameters; not up to "
             f"date: {', '.join(stale)}. Run `make run RECIPE={recipe}` first, or `dvc pull`."
         )
+    for stage in stages:
+        dag.check_whole(stage)
 
 
 def live_rows(

@@ -57,12 +57,15 @@ class Run:
         Greatest memory of each stage that ran, all its processes together.
     skipped : list of str
         Stages that were unchanged.
+    checked : set of str
+        Those of them whose files were hashed, because a later stage ran.
     """
 
     recipe: str
     seconds: dict[str, float] = field(default_factory=dict)
     peak_mb: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    checked: set[str] = field(default_factory=set)
     metrics: dict[str, Any] = field(default_factory=dict)
     verdict: dict[str, Any] = field(default_factory=dict)
     registered: registry.Registered | None = None
@@ -165,6 +168,11 @@ def _run_stage(root: Path, dag: Dag, params: Params, run: Run, stage: Stage) -> 
         run.skipped.append(stage.address)
         logger.info("%s: unchanged, skipped", stage.address)
         return
+    # What it is made from: unchanged to DVC, by time and size.
+    for earlier in dag.plan(run.recipe):
+        if earlier.address in run.skipped and earlier.address not in run.checked:
+            dag.check_whole(earlier)
+            run.checked.add(earlier.address)
     with _timed(run, stage.address), PeakMemory() as peak:
         if stage.name == _TRAIN:
             _train(root, dag, params, run, stage)

@@ -7,10 +7,9 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,22 @@ def model_name(recipe: str) -> str:
 
 
 @contextmanager
+def answered() -> Iterator[None]:
+    """What MLflow, its artifact store or the way there fails with, as one error of ours.
+
+    Raises
+    ------
+    ServiceError
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise ServiceError(f"MLflow: {error}") from error
+
+
+@contextmanager
 def following_training(recipe: str, history: Path, params: Mapping[str, Any]) -> Iterator[str]:
     """An MLflow run that shows the learning curves while another process trains.
 
@@ -44,8 +59,9 @@ def following_training(recipe: str, history: Path, params: Mapping[str, Any]) ->
     history : Path
         The table that training rewrites after each epoch; it may not exist yet.
     """
-    client = client_of_mlflow()
-    run_id = start_run(client, recipe, params)
+    with answered():
+        client = client_of_mlflow()
+        run_id = start_run(client, recipe, params)
     stop = threading.Event()
     follower = threading.Thread(target=_follow, args=(client, run_id, history, stop), daemon=True)
     follower.start()
@@ -54,12 +70,21 @@ def following_training(recipe: str, history: Path, params: Mapping[str, Any]) ->
     except BaseException:
         stop.set()
         follower.join()
-        client.set_terminated(run_id, "FAILED")
+        _failed(client, run_id)
         raise
     stop.set()
     follower.join()
 
 
+def _failed(client: MlflowClient, run_id: str) -> None:
+    """Say so of a run, if MLflow takes it: why it failed matters more."""
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException, OSError):
+        client.set_terminated(run_id, "FAILED")
+
+
+@answered()
 def training_ended(run_id: str, model: Path) -> None:
     """Complete the curves of a followed run and mark it with the weights that came out."""
     client = client_of_mlflow()
@@ -88,22 +113,25 @@ def study(recipe: str, key: str, name: str, params: Mapping[str, Any]) -> Iterat
     name : str
         What it is called in MLflow.
     """
-    client = client_of_mlflow()
-    experiment = experiment_of(client, recipe)
-    found = client.search_runs([experiment], f"tags.`{_STUDY}` = '{key}'")
-    if found:
-        run_id = str(found[0].info.run_id)
-        client.update_run(run_id, status="RUNNING")
-    else:
-        run_id = start_run(client, recipe, params, name=name, tags={_STUDY: key})
+    with answered():
+        client = client_of_mlflow()
+        experiment = experiment_of(client, recipe)
+        found = client.search_runs([experiment], f"tags.`{_STUDY}` = '{key}'")
+        if found:
+            run_id = str(found[0].info.run_id)
+            client.update_run(run_id, status="RUNNING")
+        else:
+            run_id = start_run(client, recipe, params, name=name, tags={_STUDY: key})
     try:
         yield Study(run_id, recipe, experiment)
     except BaseException:
-        client.set_terminated(run_id, "FAILED")
+        _failed(client, run_id)
         raise
-    client.set_terminated(run_id)
+    with answered():
+        client.set_terminated(run_id)
 
 
+@answered()
 def log_part(
     study: Study,
     key: str,
@@ -192,22 +220,6 @@ def client_of_mlflow() -> MlflowClient:
     return client
 
 
-@contextmanager
-def answered() -> Iterator[None]:
-    """What MLflow, its artifact store or the way there fails with, as one error of ours.
-
-    Raises
-    ------
-    ServiceError
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        raise ServiceError(f"MLflow: {error}") from error
-
-
 def logged_json(run_id: str, path: str) -> dict[str, Any] | None:
     """What was logged with a run as the JSON file `path`; None where it cannot be had."""
     import mlflow
@@ -262,11 +274,25 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) ->
 
 
 def _follow(client: MlflowClient, run_id: str, history: Path, stop: threading.Event) -> None:
-    seen, began = 0, time.time()
+    from mlflow.exceptions import MlflowException
+
+    # An older file is of a training that was given up. Its own time is asked, not the clock, which
+    # may be set meanwhile.
+    before = _written(history)
+    seen = 0
     while not stop.wait(1.0):
-        # An older file is of a training that was given up.
-        if history.is_file() and history.stat().st_mtime >= began:
-            seen = _log_history(client, run_id, history, already=seen)
+        if _written(history) != before:
+            # The end of the training logs what MLflow does not take now.
+            with suppress(MlflowException, OSError):
+                seen = _log_history(client, run_id, history, already=seen)
+
+
+def _written(path: Path) -> int | None:
+    """When `path` was written, in nanoseconds; None where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _log_history(client: MlflowClient, run_id: str, history: Path, *, already: int) -> int:

@@ -26,7 +26,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: numpy, Keras and Pillow choose the format by it.
-    for left in _left_behind(path, f".{path.stem}.", f".partial{path.suffix}"):
+    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
+    for left in _left_behind(path, rf"\.{stem}\.(\d+)\.partial{suffix}"):
         _remove(left)
     aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -47,9 +48,12 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in _left_behind(path, f".{path.name}.", ".partial"):
-        _remove(left)
-    for left in _left_behind(path, f".{path.name}.", ".old"):
+    name = re.escape(path.name)
+    # What is written aside may be written aside in its turn, as `..name.1.partial.1.partial`.
+    for pattern in (rf"\.{name}\.(\d+)\.partial", rf"\.\.{name}\.(\d+)\.partial\.\d+\.partial"):
+        for left in _left_behind(path, pattern):
+            _remove(left)
+    for left in _left_behind(path, rf"\.{name}\.(\d+)\.old"):
         _put_back_or_remove(left, path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
@@ -64,9 +68,9 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         _put_back_or_remove(old, path)
 
 
-def _left_behind(path: Path, before: str, after: str) -> list[Path]:
-    """Siblings `before`<process id>`after` of processes that are gone."""
-    named = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+def _left_behind(path: Path, pattern: str) -> list[Path]:
+    """Siblings whose names fit, of processes that are gone; the group is a process's id."""
+    named = re.compile(pattern)
     return [
         sibling
         for sibling in path.parent.iterdir()

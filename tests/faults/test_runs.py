@@ -37,7 +37,7 @@ import pathlib, time
 wait = pathlib.Path("wait").exists()
 pathlib.Path("started").touch()
 time.sleep(60 if wait else 0)
-pathlib.Path("made.txt").write_text("made")
+pathlib.Path("made.txt").write_text("{made}")
 """
 # A run: alone, each stage by DVC.
 _RUN = """\
@@ -62,7 +62,7 @@ class Small:
         self.root = root
         root.mkdir()
         (root / "dvc.yaml").write_text(_STAGE)
-        (root / "slow.py").write_text(_SLOW)
+        self.write_slow("made")
         self.env = without_their_settings(os.environ) | {
             "DVC_NO_ANALYTICS": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -70,6 +70,10 @@ class Small:
         }
         subprocess.run(["git", "init", "-q"], cwd=root, check=True)
         subprocess.run(["dvc", "init", "-q"], cwd=root, env=self.env, check=True)
+
+    def write_slow(self, made: str) -> None:
+        """Let the first stage make that."""
+        (self.root / "slow.py").write_text(_SLOW.format(made=made))
 
     def start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -172,12 +172,12 @@ def test_a_killed_training_goes_on_from_its_checkpoint(
 ) -> None:
     root = whole.until("train", tmp_path / "killed")
     with tried("kill: train"):
-        # Its last operations are those of the export.
-        ended = whole.server.run(root, whole.words["train"], kill_at=whole.events["train"] - 2)
+        # After the first epochs, before the export.
+        ended = whole.server.run(root, whole.words["train"], kill_at=whole.events["train"] // 2)
         assert ended.status == -9
         ended = whole.server.run(root, whole.words["train"])
-        assert ended.status == 0 and "going on after 3 epochs" in ended.said, ended.said[-2000:]
-        assert "epoch 1/3" not in ended.said.partition("refit")[0]
+        assert ended.status == 0 and "train: going on after " in ended.said, ended.said[-2000:]
+        assert "select, epoch 1/3" not in ended.said
         check_names(root, whole)
 
 
@@ -188,7 +188,8 @@ def out_of_room(reference: Reference, stage: str, root: Path, tried: Tried) -> N
     with tried(f"no room: {stage}"):
         ended = reference.server.run(root, reference.words[stage], largest=largest // 2)
         assert ended.status == 2, ended.said[-3000:]
-        assert "StorageError: " in ended.said and "Traceback" not in ended.said, ended.said[-3000:]
+        # Great Expectations has its own to say before.
+        assert ended.said.splitlines()[-1].startswith("StorageError: "), ended.said[-3000:]
         check_names(root, reference)
         assert reference.server.run(root, reference.words[stage]).status == 0
         check_names(root, reference)

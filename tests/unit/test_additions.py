@@ -35,7 +35,9 @@ pytestmark = pytest.mark.unit
 # One fault a record, and the expectations that it alone breaks.
 FAULTS = {
     "truncated": {"signals_readable", "header_length"},
-    "longer": {"header_length", "inside_record"},
+    "longer": {"header_length", "inside_record", "signal_checksum"},
+    "flipped": {"signal_checksum"},
+    "cut": {"annotations_there"},
     "gain": {"amplitude_unit"},
     "leads": {"signals_readable"},
     "late": {"inside_record"},
@@ -91,6 +93,10 @@ def break_records(folder: Path) -> None:
     samples = np.array([*range(100, 16000, 135), 16300])
     symbols = ["N"] * len(samples)
     wfdb.wrann("late", "atr", samples, symbol=symbols, write_dir=str(folder))
+    flipped = bytearray((folder / "flipped.dat").read_bytes())
+    flipped[len(flipped) // 2 & ~1] ^= 1
+    (folder / "flipped.dat").write_bytes(flipped)
+    (folder / "cut.atr").write_bytes((folder / "cut.atr").read_bytes()[:120])
     (folder / "empty.atr").write_bytes(b"\0\0")
     wfdb.wrann("single", "atr", np.array([900]), symbol=["N"], write_dir=str(folder))
     for name in ("gaps", "still"):

@@ -59,8 +59,11 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path, 
         f".b.{gone}.partial.txt",
         f".a.{gone}.partial.csv",
         f".other.{gone}.old",
+        f"..out.{gone}.partial",
     }
     left = {f".a.{gone}.partial.txt", f".out.{gone}.partial", f".out.{gone}.old"}
+    # Written aside within what was written aside.
+    left.add(f"..out.{gone}.partial.{gone}.partial")
     for name in kept | left:
         if "out" in name:
             (tmp_path / name).mkdir()

@@ -11,7 +11,7 @@ from ecgbeats.validation.report import Finding, Outcome, format_value
 from ecgbeats.validation.suites import Suite
 
 # Suites whose findings are about single records.
-_OF_RECORDS = frozenset({"files", "records", "leads", "annotations", "twins"})
+_OF_RECORDS = frozenset({"files", "records", "signals", "leads", "annotations", "twins"})
 _RECORD = "record"
 # An outcome is for a page, and has examples of so many records; they are asked for by so many.
 _AT_ONCE = 20

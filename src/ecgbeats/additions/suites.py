@@ -66,6 +66,22 @@ def file_suite(files: pd.DataFrame) -> Suite:
     )
 
 
+def checksum_suite(problems: pd.DataFrame) -> Suite:
+    """Of what `ecgbeats.additions.checksums` finds: columns record and checksum_problem."""
+    return Suite(
+        "signals",
+        problems,
+        ("record",),
+        (
+            _null(
+                "signal_checksum",
+                "checksum_problem",
+                "The samples of each signal add up to the checksum in the header, if it has one.",
+            ),
+        ),
+    )
+
+
 def twin_suite(twins: pd.DataFrame) -> Suite:
     """Of copies and twins: columns record, copy_of, twin_of, foreign_copy, foreign_twin.
 

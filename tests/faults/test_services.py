@@ -1,0 +1,250 @@
+"""MLflow, Prefect and DVC's remote slow, refusing, failing or dying half-way: real servers."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ecgbeats.errors import ServiceError
+from pipelines import ledger, promotion
+from tests.pipeline.conftest import prefect_api
+from tests.support.fault_report import Tried
+from tests.support.promoting import NAME, Registry, obedient_gate, write_evidence
+from tests.support.servers import mlflow_server
+from tests.support.tcp_faults import FaultyProxy, Mode
+
+__all__ = ["prefect_api"]
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
+
+QUICK: tuple[Mode, ...] = ("500", "reset")
+ALL: tuple[Mode, ...] = ("refuse", "reset", "500", "503", "half", "slow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def impatient() -> Iterator[None]:
+    """Clients that give up soon: how long they try is their own setting, and not ours to test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        patch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+        patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        patch.setenv("MLFLOW_TRACKING_URI", "set by each test")
+        patch.setenv("PREFECT_CLIENT_MAX_RETRIES", "1")
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, "127.0.0.1")
+        for name, stand_in in obedient_gate().items():
+            patch.setattr(promotion, name, stand_in)
+        yield
+
+
+@pytest.fixture(scope="module")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("server")
+    with mlflow_server(f"sqlite:///{root / 'mlflow.db'}", str(root / "artifacts"), root) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def registry(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """Version 1 is champion, version 2 challenger; on the server."""
+    root = tmp_path_factory.mktemp("registry")
+    made = Registry(root, write_evidence(root / "evidence"))
+    os.environ["MLFLOW_TRACKING_URI"] = mlflow_url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        made.take_in("c1")
+        made.take_in("c2")
+    return made
+
+
+@contextmanager
+def through(url: str) -> Iterator[None]:
+    before = os.environ["MLFLOW_TRACKING_URI"]
+    os.environ["MLFLOW_TRACKING_URI"] = url
+    try:
+        yield
+    finally:
+        os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def promote_through_faults(
+    registry: Registry, url: str, mode: Mode, chance: random.Random, tried: Tried
+) -> None:
+    """A promotion that meets `mode` at some request: nothing has changed, or all of it has."""
+    champion = ledger.settle(NAME).holder("champion")
+    other = 3 - (champion or 0)
+    with FaultyProxy(url) as proxy, tried(f"service: MLflow {mode}"):
+        before = registry.state()
+        after = chance.randrange(40)
+        proxy.fail(mode, after)
+        done = False
+        with through(proxy.url):
+            try:
+                registry.promote(version=other)
+                done = True
+            except ServiceError as error:
+                assert error.exit_code == 2 and "MLflow" in str(error)
+        print(f"{mode} after {after} requests: {'done' if done else 'ServiceError'}")
+        assert done or proxy.requests > after
+        now = registry.state()
+        decided = len(now["log"]) > len(before["log"])
+        if not decided:
+            assert not done and {**now, "bentos": 0} == {**before, "bentos": 0}
+        # What the next command finds: whole, old or new; and then what was asked for.
+        log = ledger.settle(NAME)
+        assert log.holder("champion") == (other if decided else champion)
+        registry.promote(version=other)
+        log = ledger.settle(NAME)
+        assert log.holder("champion") == other and not ledger.differences(NAME, log)
+        assert len(log.entries) == len(before["log"]) + 1
+
+
+@pytest.mark.parametrize("mode", QUICK)
+def test_mlflow_that_fails_loses_no_champion(
+    mode: Mode,
+    registry: Registry,
+    mlflow_url: str,
+    seed: int,
+    tried: Tried,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(registry.root)
+    promote_through_faults(registry, mlflow_url, mode, random.Random(f"{seed} {mode}"), tried)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("mode", ALL)
+def test_mlflow_that_fails_at_any_request_loses_no_champion(
+    mode: Mode,
+    registry: Registry,
+    mlflow_url: str,
+    seed: int,
+    often: int,
+    tried: Tried,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(registry.root)
+    chance = random.Random(f"{seed} {mode} often")
+    for _ in range(often):
+        promote_through_faults(registry, mlflow_url, mode, chance, tried)
+
+
+def empty_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flow without work: three tasks that the server is told of."""
+    from pipelines import retrain
+
+    stages = [SimpleNamespace(address=f"stage{k}@tiny", name=f"stage{k}") for k in range(3)]
+    dag = SimpleNamespace(plan=lambda recipe: stages, unchanged=lambda stage: True)
+    monkeypatch.setattr(retrain, "_open", lambda root, recipe: (None, dag))
+    monkeypatch.setattr(retrain, "report_folder", lambda *_: Path("gate"))
+    for step in ("_judge", "_register", "_package", "_release", "enforce", "Project"):
+        monkeypatch.setattr(retrain, step, lambda *_: None)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("mode", ALL)
+def test_prefects_server_that_fails_is_an_error_in_words(
+    mode: Mode,
+    prefect_api: str,
+    tmp_path: Path,
+    seed: int,
+    tried: Tried,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    from pipelines.retrain import retrain
+
+    empty_flow(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    chance = random.Random(f"{seed} {mode}")
+    for after in (0, chance.randrange(2, 12)):
+        with FaultyProxy(prefect_api) as proxy, tried(f"service: Prefect {mode}"):
+            proxy.fail(mode, after)
+            settings: dict[Any, Any] = {
+                PREFECT_API_URL: proxy.url,
+                PREFECT_CLIENT_MAX_RETRIES: 1,
+            }
+            with temporary_settings(settings):
+                run = retrain(tmp_path, "tiny")
+                print(f"{mode} after {after} requests: {run.error}")
+                assert run.error is None or isinstance(run.error, ServiceError)
+                assert run.error is None or proxy.requests > after
+                proxy.fail("whole")
+                again = retrain(tmp_path, "tiny")
+            assert again.error is None
+
+
+@pytest.mark.faults
+def test_a_remote_that_fails_leaves_no_half_file_and_is_asked_again(
+    tmp_path: Path, tried: Tried
+) -> None:
+    import hashlib
+    import subprocess
+    import sys
+
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    from tests.support.projects import without_their_settings
+
+    keys = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "something"}
+    root = tmp_path / "project"
+    (root / "data").mkdir(parents=True)
+    for k in range(4):
+        (root / "data" / f"r{k}.dat").write_bytes(random.Random(k).randbytes(200_000))
+    env = without_their_settings(os.environ) | keys
+    env |= {"DVC_NO_ANALYTICS": "1", "AWS_MAX_ATTEMPTS": "2", "NO_PROXY": "127.0.0.1"}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+
+    def dvc(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["dvc", *words], cwd=root, env=env, capture_output=True, text=True, timeout=300
+        )
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        boto3.client(
+            "s3",
+            endpoint_url=url,
+            region_name="us-east-1",
+            **{key.lower(): value for key, value in keys.items()},
+        ).create_bucket(Bucket="b")
+        with FaultyProxy(url) as proxy:
+            dvc("init", "-q", "--no-scm")
+            dvc("remote", "add", "--default", "storage", "s3://b/dvc")
+            dvc("remote", "modify", "storage", "endpointurl", proxy.url)
+            assert dvc("add", "-q", "data").returncode == 0
+            pushed = dvc("push")
+            assert pushed.returncode == 0, pushed.stderr
+            cache = root / ".dvc/cache/files/md5"
+            for mode, after in (("refuse", 0), ("503", 1), ("reset", 2), ("half", 2), ("slow", 0)):
+                with tried(f"service: DVC's remote {mode}"):
+                    shutil.rmtree(root / "data")
+                    shutil.rmtree(cache)
+                    proxy.fail(mode, after)  # type: ignore[arg-type]
+                    pulled = dvc("pull")
+                    print(f"{mode} after {after} requests: {pulled.returncode} {pulled.stderr}")
+                    assert "Traceback" not in pulled.stderr
+                    for path in (p for p in cache.rglob("*") if p.is_file()):
+                        if len(path.name) == 30:
+                            name = path.parent.name + path.name
+                            found = hashlib.md5(path.read_bytes(), usedforsecurity=False)
+                            assert found.hexdigest() == name
+                    proxy.fail("whole")
+                    again = dvc("pull")
+                    assert again.returncode == 0, again.stderr
+                    assert len(list((root / "data").iterdir())) == 4
+    finally:
+        server.stop()
