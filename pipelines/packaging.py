@@ -85,6 +85,8 @@ CONTENT = "content_sha256"
 _STOPS_IN_S = 10.0
 _POLL_S = 0.1
 _LOG_LINES = 30
+# Begins the name of a build's own store, before the id of its process.
+_BUILDING = ".building-"
 # What the server logs when the service itself raises.
 _GIVEN_UP = b"Application startup failed"
 # Settings of the service, which whoever runs it made for others than us.
@@ -215,7 +217,9 @@ def build_bento(
         }
         home.mkdir(parents=True, exist_ok=True)
         # In the same file system as the store, so that moving is one rename.
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=home) as building:
+        clear_unfinished(home)
+        prefix = f"{_BUILDING}{os.getpid()}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=home) as building:
             script = Path(__file__).with_name("bento_build.py")
             _run(
                 [sys.executable, "-P", str(script)],
@@ -227,6 +231,18 @@ def build_bento(
                 _move(Path(building), home, "models", *model.split(":"))
             _move(Path(building), home, "bentos", about.name, about.version)
     return about.tag
+
+
+def clear_unfinished(home: Path) -> None:
+    """Remove from a store what builds left there that were killed."""
+    for path in home.glob(f"{_BUILDING}*"):
+        builder = path.name.removeprefix(_BUILDING).partition("-")[0]
+        if (
+            not builder.isdigit()
+            or int(builder) == os.getpid()
+            or not psutil.pid_exists(int(builder))
+        ):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def packed_sha256(

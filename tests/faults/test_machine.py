@@ -85,6 +85,7 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.faults
 def test_a_run_does_not_mind_a_clock_that_jumps(tmp_path: Path, clock: Path, tried: Tried) -> None:
     small = Small((tmp_path / "small").resolve())
     jumping = {"LD_PRELOAD": str(clock), "FAULT_CLOCK": "0,86400,-86400", "FAULT_CLOCK_MS": "40"}

@@ -16,6 +16,7 @@ import pytest
 from ecgbeats.errors import ServiceError
 from pipelines import mending
 from pipelines.alone import MARK, alone
+from pipelines.packaging import clear_unfinished
 from tests.support.fault_report import Tried
 from tests.support.projects import without_their_settings
 
@@ -194,3 +195,12 @@ def test_a_lock_of_dvc_whose_number_another_process_has_is_nobodys(
         mending.mend(tmp_path)
         assert json.loads((tmp / "rwlock").read_text()) == {"read": {"/a": [held]}, "write": {}}
         alive.send_signal(signal.SIGKILL)
+
+
+def test_builds_that_were_killed_leave_nothing_in_the_store(tmp_path: Path, tried: Tried) -> None:
+    others = tmp_path / f".building-{os.getppid()}-x"
+    for name in (others.name, f".building-{2**22 - 1}-y", f".building-{os.getpid()}-z"):
+        (tmp_path / name / "bentos").mkdir(parents=True)
+    with tried("kill: bento build"):
+        clear_unfinished(tmp_path)
+        assert list(tmp_path.iterdir()) == [others]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,15 +21,15 @@ from ecgbeats.errors import ServiceError
 from pipelines import ledger, promotion
 from tests.pipeline.conftest import prefect_api
 from tests.support.fault_report import Tried
+from tests.support.projects import without_their_settings
 from tests.support.promoting import NAME, Registry, obedient_gate, write_evidence
 from tests.support.servers import mlflow_server
 from tests.support.tcp_faults import FaultyProxy, Mode
 
 __all__ = ["prefect_api"]
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.pipeline, pytest.mark.faults, pytest.mark.timeout(1800)]
 
-QUICK: tuple[Mode, ...] = ("500", "reset")
 ALL: tuple[Mode, ...] = ("refuse", "reset", "500", "503", "half", "slow")
 
 
@@ -107,20 +111,6 @@ def promote_through_faults(
         assert len(log.entries) == len(before["log"]) + 1
 
 
-@pytest.mark.parametrize("mode", QUICK)
-def test_mlflow_that_fails_loses_no_champion(
-    mode: Mode,
-    registry: Registry,
-    mlflow_url: str,
-    seed: int,
-    tried: Tried,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(registry.root)
-    promote_through_faults(registry, mlflow_url, mode, random.Random(f"{seed} {mode}"), tried)
-
-
-@pytest.mark.faults
 @pytest.mark.parametrize("mode", ALL)
 def test_mlflow_that_fails_at_any_request_loses_no_champion(
     mode: Mode,
@@ -149,7 +139,6 @@ def empty_flow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(retrain, step, lambda *_: None)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("mode", ALL)
 def test_prefects_server_that_fails_is_an_error_in_words(
     mode: Mode,
@@ -183,68 +172,90 @@ def test_prefects_server_that_fails_is_an_error_in_words(
             assert again.error is None
 
 
-@pytest.mark.faults
-def test_a_remote_that_fails_leaves_no_half_file_and_is_asked_again(
-    tmp_path: Path, tried: Tried
-) -> None:
-    import hashlib
-    import subprocess
-    import sys
+@dataclass(frozen=True)
+class Remote:
+    """Four files under DVC, pushed through a proxy to a server that speaks S3."""
 
+    root: Path
+    env: dict[str, str]
+    proxy: FaultyProxy
+
+    def dvc(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["dvc", *words],
+            cwd=self.root,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    @property
+    def cache(self) -> Path:
+        return self.root / ".dvc/cache/files/md5"
+
+    def wrong_in_cache(self) -> list[str]:
+        """Files of the cache whose content is not what their name says."""
+        found = []
+        for path in (path for path in self.cache.rglob("*") if path.is_file()):
+            name = (path.parent.name + path.name).removesuffix(".dir")
+            digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            # What is on its way has another name.
+            if len(name) == 32 and digest != name:
+                found.append(name)
+        return found
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[Remote]:
     import boto3
     from moto.server import ThreadedMotoServer
 
-    from tests.support.projects import without_their_settings
-
     keys = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "something"}
+    env = without_their_settings(os.environ) | keys
+    env |= {"DVC_NO_ANALYTICS": "1", "AWS_MAX_ATTEMPTS": "2", "NO_PROXY": "127.0.0.1"}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     root = tmp_path / "project"
     (root / "data").mkdir(parents=True)
     for k in range(4):
         (root / "data" / f"r{k}.dat").write_bytes(random.Random(k).randbytes(200_000))
-    env = without_their_settings(os.environ) | keys
-    env |= {"DVC_NO_ANALYTICS": "1", "AWS_MAX_ATTEMPTS": "2", "NO_PROXY": "127.0.0.1"}
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-
-    def dvc(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["dvc", *words], cwd=root, env=env, capture_output=True, text=True, timeout=300
-        )
-
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
-        boto3.client(
-            "s3",
-            endpoint_url=url,
-            region_name="us-east-1",
-            **{key.lower(): value for key, value in keys.items()},
-        ).create_bucket(Bucket="b")
+        lower = {key.lower(): value for key, value in keys.items()}
+        client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **lower)
+        client.create_bucket(Bucket="faults")
         with FaultyProxy(url) as proxy:
-            dvc("init", "-q", "--no-scm")
-            dvc("remote", "add", "--default", "storage", "s3://b/dvc")
-            dvc("remote", "modify", "storage", "endpointurl", proxy.url)
-            assert dvc("add", "-q", "data").returncode == 0
-            pushed = dvc("push")
-            assert pushed.returncode == 0, pushed.stderr
-            cache = root / ".dvc/cache/files/md5"
-            for mode, after in (("refuse", 0), ("503", 1), ("reset", 2), ("half", 2), ("slow", 0)):
-                with tried(f"service: DVC's remote {mode}"):
-                    shutil.rmtree(root / "data")
-                    shutil.rmtree(cache)
-                    proxy.fail(mode, after)  # type: ignore[arg-type]
-                    pulled = dvc("pull")
-                    print(f"{mode} after {after} requests: {pulled.returncode} {pulled.stderr}")
-                    assert "Traceback" not in pulled.stderr
-                    for path in (p for p in cache.rglob("*") if p.is_file()):
-                        if len(path.name) == 30:
-                            name = path.parent.name + path.name
-                            found = hashlib.md5(path.read_bytes(), usedforsecurity=False)
-                            assert found.hexdigest() == name
-                    proxy.fail("whole")
-                    again = dvc("pull")
-                    assert again.returncode == 0, again.stderr
-                    assert len(list((root / "data").iterdir())) == 4
+            made = Remote(root, env, proxy)
+            for words in (
+                ("init", "-q", "--no-scm"),
+                ("remote", "add", "--default", "storage", "s3://faults/dvc"),
+                ("remote", "modify", "storage", "endpointurl", proxy.url),
+                ("add", "-q", "data"),
+                ("push",),
+            ):
+                done = made.dvc(*words)
+                assert done.returncode == 0, done.stderr
+            yield made
     finally:
         server.stop()
+
+
+def test_a_remote_that_fails_leaves_no_half_file_and_is_asked_again(
+    remote: Remote, tried: Tried
+) -> None:
+    faults: tuple[tuple[Mode, int], ...] = (("refuse", 0), ("503", 1), ("reset", 2), ("half", 2))
+    for mode, after in (*faults, ("slow", 0)):
+        with tried(f"service: DVC's remote {mode}"):
+            shutil.rmtree(remote.root / "data")
+            shutil.rmtree(remote.cache)
+            remote.proxy.fail(mode, after)
+            pulled = remote.dvc("pull")
+            print(f"{mode} after {after} requests: {pulled.returncode} {pulled.stderr}")
+            assert "Traceback" not in pulled.stderr and remote.wrong_in_cache() == []
+            remote.proxy.fail("whole")
+            again = remote.dvc("pull")
+            assert again.returncode == 0, again.stderr
+            assert len(list((remote.root / "data").iterdir())) == 4

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ import yaml
 from ecgbeats.files import sha256_file
 from tests.support.fault_report import Tried
 from tests.support.projects import HERE, RECIPE, tiny_params, without_their_settings
-from tests.support.stage_server import LIGHT, StageServer, commands
+from tests.support.stage_server import HEAVY, LIGHT, StageServer, commands
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
 
@@ -50,14 +51,19 @@ class Reference:
         return root
 
 
+def params() -> dict[str, Any]:
+    """A recipe that is through in half a minute, whose gate is no hindrance."""
+    made = tiny_params()
+    made["datasets"]["small"] |= {"patients": 8, "minutes": 0.6}
+    made["protocols"]["patients"]["gate"] = [{"metric": "accuracy", "at_least": 0.1}]
+    made["recipes"][RECIPE]["train"]["epochs"] = 3
+    made["recipes"][RECIPE]["evaluate"]["bootstrap"] = 100
+    return made
+
+
 def lay_out(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    params = tiny_params()
-    params["datasets"]["small"] |= {"patients": 8, "minutes": 0.6}
-    recipe = params["recipes"][RECIPE]
-    recipe["train"]["epochs"] = 3
-    recipe["evaluate"]["bootstrap"] = 100
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (root / "params.yaml").write_text(yaml.safe_dump(params(), sort_keys=False))
     shutil.copyfile(HERE / "dvc.yaml", root / "dvc.yaml")
 
 
@@ -112,8 +118,6 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
-    from tests.support.stage_server import HEAVY
-
     found = reference_in(tmp_path_factory.mktemp("whole"), HEAVY, ALL)
     with found.server:
         yield found
