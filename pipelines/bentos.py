@@ -176,4 +176,4 @@ def src_as_built(tag: str) -> bool:
     with tempfile.TemporaryDirectory(prefix="ecgbeats-src-") as scratch:
         packed = Path(scratch) / "src"
         shutil.copytree(folder / "src", packed, ignore=shutil.ignore_patterns(*_ADDED))
-        return sha256_tree(packed) == about["labels"].get(CONTENT)
+        return sha256_tree(packed) == str(about["labels"].get(CONTENT))
