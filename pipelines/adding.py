@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ecgbeats import cluster
 from ecgbeats.additions.adding import Examined, Judges, Request, examine, quarantine_csv
 from ecgbeats.additions.archives import opened
 from ecgbeats.additions.page import quarantine_lines, render_addition, summary_lines
@@ -219,7 +220,7 @@ def _add_records(
     tell: Callable[[str], None],
 ) -> tuple[Entry, list[str]]:
     known = known_records(root, params, request.name, options.against)
-    with tempfile.TemporaryDirectory(prefix="ecgbeats-model-") as scratch:
+    with tempfile.TemporaryDirectory(".ecgbeats-model", ".", cluster.scratch()) as scratch:
         model, about = None, "was not asked"
         if options.ask_model and params.additions.agreement:
             model, about = _judge_model(root, params, scheme, Path(scratch))

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from ecgbeats import cluster
 from ecgbeats.benchmark import (
     COMPLETE,
     Row,
@@ -36,7 +37,7 @@ from ecgbeats.config import BenchmarkProtocol, Params, Protocol, read_params
 from ecgbeats.datasets import Description, ImageManifest, read_description
 from ecgbeats.errors import ConfigError, EcgbeatsError
 from ecgbeats.files import canonical_json, read_json, sha256_text, write_json, write_text
-from ecgbeats.parallel import workers_here
+from ecgbeats.parallel import slots, workers_here
 from ecgbeats.processes import Processes
 from ecgbeats.progress import Progress, say
 from pipelines.dag import Dag, reproduce
@@ -146,7 +147,7 @@ def benchmark(
     systems: Sequence[str] = (),
     protocols: Sequence[str] = (),
     seeds: Sequence[int] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
     again: bool = False,
     page_only: bool = False,
     readme: bool = False,
@@ -160,7 +161,8 @@ def benchmark(
     seeds : sequence of int
         Instead of those of the protocol.
     jobs : int
-        Experiments at a time, each on its share of the processors.
+        Experiments at a time, each on its share of the processors. By default one, and on a
+        cluster one for each of its workers.
     again : bool
         Also rows that are there and of the present code and parameters.
     page_only : bool
@@ -198,7 +200,7 @@ def _run(
     params: Params,
     rows: Sequence[Row],
     seeds: Sequence[int],
-    jobs: int,
+    jobs: int | None,
     again: bool,
 ) -> list[str]:
     stored = read_rows(root / REPORT / ROWS)
@@ -240,12 +242,13 @@ def _run(
     return [*failed.values(), *(_failures(trials, jobs) if trials else ())]
 
 
-def _failures(trials: Sequence[Trial], jobs: int) -> Iterator[str]:
+def _failures(trials: Sequence[Trial], jobs: int | None) -> Iterator[str]:
     """Run all, `jobs` at a time, and write each seed down when its last fold ends.
 
     One system that fails does not end the others; what went wrong comes out in words.
     """
     progress = Progress("benchmark", len(trials))
+    jobs = jobs or (slots() if cluster.current() else 1)
     waiting = list(trials)
     with Processes[Trial](max(1, min(jobs, len(trials)))) as processes:
         while waiting or processes.busy:

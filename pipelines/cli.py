@@ -51,6 +51,7 @@ main.add_command(deploy_cli.deploy)
 @main.command()
 @click.argument("recipe", default="sample-aami5")
 @mirror_option("Folder or URL of PhysioNet's layout, instead of PhysioNet.")
+@library.dask_option
 @in_words
 def run(recipe: str) -> None:
     """Run the whole flow for RECIPE: data to bento, gate included.
@@ -136,6 +137,7 @@ def gate(recipe: str) -> None:
     help="Format of the table of predictions.",
 )
 @library.workers_option
+@library.dask_option
 @click.option(
     "--params",
     "params_file",
@@ -167,6 +169,7 @@ def evaluate(
     import tempfile
     import time
 
+    from ecgbeats import cluster
     from ecgbeats.config import read_params
     from ecgbeats.measuring_records import (
         Reading,
@@ -185,7 +188,7 @@ def evaluate(
     scheme = params.scheme(labels)
     check_out(out)
     records = choose_records(data, patients=patients, exclude=exclude)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(".ecgbeats-model", ".", cluster.scratch()) as scratch:
         about = {"reference": reference}
         title = reference
         if folder.is_file() and folder.name in _MODEL_FILES:
@@ -291,18 +294,21 @@ def carry(recipe: str) -> None:
 @click.option("--protocol", "protocols", multiple=True, help="Only this protocol.")
 @click.option("--seed", "seeds", multiple=True, type=int, help="Instead of the protocol's.")
 @click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings at a time."
+    "--jobs",
+    type=click.IntRange(1),
+    help="Trainings at a time.  [default: 1; on a Dask cluster one per worker]",
 )
 @click.option("--again", is_flag=True, help="Also rows that are there and up to date.")
 @click.option("--page-only", is_flag=True, help="Run nothing; needs no data.")
 @click.option("--readme", is_flag=True, help="Also put the table into README.md.")
 @mirror_option("Where data that is not there yet comes from; see run.")
+@library.dask_option
 @in_words
 def benchmark(
     systems: tuple[str, ...],
     protocols: tuple[str, ...],
     seeds: tuple[int, ...],
-    jobs: int,
+    jobs: int | None,
     again: bool,
     page_only: bool,
     readme: bool,
@@ -357,6 +363,7 @@ def _seeds(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int
 @click.option("--seeds", callback=_seeds, help="Seeds of training, e.g. 1,2,3.")
 @click.option("--jobs", type=click.IntRange(1), help="Folds at a time; one per processor.")
 @click.option("--only-fold", "only", multiple=True, type=int, help="From 0; repeatable.")
+@library.dask_option
 @in_words
 def crossval(
     recipe: str,
@@ -385,6 +392,7 @@ def crossval(
 @click.argument("recipe")
 @click.option("--trials", type=click.IntRange(1), help="In all, those of earlier runs included.")
 @click.option("--jobs", type=click.IntRange(1), help="Trials at a time; one per processor.")
+@library.dask_option
 @in_words
 def tune(recipe: str, trials: int | None, jobs: int | None) -> None:
     """Search better parameters for RECIPE, on its training patients alone.

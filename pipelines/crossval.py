@@ -23,7 +23,7 @@ from ecgbeats.experiment import MODEL, Outcome
 from ecgbeats.folds import make_folds
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.inference import HISTORY
-from ecgbeats.parallel import workers_here
+from ecgbeats.parallel import slots
 from pipelines import tracking
 from pipelines.dag import Dag, Stage, reproduce
 
@@ -194,7 +194,7 @@ def _run_folds(
     for name in run.before:
         logger.info("%s: done before", name)
     began = time.monotonic()
-    jobs = asked.jobs or workers_here()
+    jobs = asked.jobs or slots()
     for count, (part, outcome) in enumerate(library.run_parts(plan, todo, jobs=jobs), start=1):
         outcomes[part] = outcome
         row = _log_part(plan, part, outcome, study)

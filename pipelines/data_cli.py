@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ecgbeats.cli import in_words
+from ecgbeats.cli import dask_option, in_words
 from pipelines.environment import enter
 from pipelines.flow_cli import mirror_option, tell
 
@@ -46,6 +46,7 @@ def data() -> None:
     metavar="REASON",
     help="Why findings on the labels shall not stop the batch; kept with the data.",
 )
+@dask_option
 @in_words
 def add(
     name: str,
@@ -200,6 +201,7 @@ def remove(name: str) -> None:
 @click.option("--with", "with_", multiple=True, help="Train with this addition too; repeatable.")
 @click.option("--without", multiple=True, help="Train without this addition; repeatable.")
 @mirror_option("Folder or URL of PhysioNet's layout, instead of PhysioNet.")
+@dask_option
 @in_words
 def retrain(recipe: str, with_: tuple[str, ...], without: tuple[str, ...]) -> None:
     """Run the whole flow for RECIPE on its dataset and what was added to it.

@@ -19,7 +19,7 @@ from ecgbeats.datasets import read_description
 from ecgbeats.errors import ConfigError, EcgbeatsError, ServiceError
 from ecgbeats.folds import make_folds
 from ecgbeats.imaging.store import BeatImages
-from ecgbeats.parallel import workers_here
+from ecgbeats.parallel import slots
 from pipelines import tracking
 from pipelines.crossval import prepared_images
 from pipelines.dag import Dag
@@ -83,7 +83,7 @@ def tune_flow(root: str, recipe: str, trials: int | None, jobs: int | None) -> S
         what = _search(Path(root), params, recipe, images, trials)
         run.synthetic = read_description(dag.data(recipe)).synthetic
         run.report = Path(root) / "reports" / recipe / "tune"
-        _tune(what, run, run.report, jobs or workers_here())
+        _tune(what, run, run.report, jobs or slots())
     except EcgbeatsError as error:
         run.error = error
         return Failed(message=str(error), data=run)

@@ -7,6 +7,7 @@ inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -33,6 +34,26 @@ params_option = click.option(
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(1), help="Processes; one per processor by default."
+)
+
+
+def _ask_cluster(context: click.Context, option: click.Parameter, address: str | None) -> None:
+    if address:
+        from ecgbeats.cluster import on_cluster
+
+        # For the stages that a flow starts, too.
+        os.environ[DASK_ADDRESS] = address
+        context.with_resource(on_cluster(address))
+
+
+DASK_ADDRESS = "DASK_SCHEDULER_ADDRESS"
+dask_option = click.option(
+    "--dask",
+    envvar=DASK_ADDRESS,
+    metavar="ADDRESS",
+    help="Scheduler of a Dask cluster to work on, e.g. tcp://scheduler:8786; see docs/scale.md.",
+    expose_value=False,
+    callback=_ask_cluster,
 )
 
 
@@ -89,6 +110,7 @@ def stage() -> None:
     "folder or zip.",
 )
 @workers_option
+@dask_option
 @in_words
 def fetch(
     dataset: str, params_file: Path, out: Path, mirror: str | None, workers: int | None
@@ -135,6 +157,7 @@ def unite(union: str, base: Path, added: Path, out: Path) -> None:
 @folder("--out", "Folder for the findings and their page.")
 @folder("--docs", "Folder for Great Expectations' Data Docs.")
 @workers_option
+@dask_option
 @in_words
 def validate(
     recipe: str, params_file: Path, raw: Path, out: Path, docs: Path, workers: int | None
@@ -164,6 +187,7 @@ def validate(
 @folder("--raw", "Dataset folder.")
 @folder("--out", "Folder for the images.")
 @workers_option
+@dask_option
 @in_words
 def render(recipe: str, params_file: Path, raw: Path, out: Path, workers: int | None) -> None:
     """Draw the beats of RECIPE as images."""

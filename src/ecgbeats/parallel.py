@@ -1,4 +1,4 @@
-"""A parallel map over independent items: on processes, in order, with progress."""
+"""A parallel map over independent items: on processes or a cluster, in order, with progress."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from ecgbeats import cluster
 from ecgbeats.progress import Progress
 
 Item = TypeVar("Item")
@@ -25,6 +27,12 @@ def workers_here() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def slots() -> int:
+    """How much can be done at once: workers of the cluster, if one was asked for; else here."""
+    asked = cluster.current()
+    return workers_here() if asked is None else asked.slots()
+
+
 def parallel_map(
     function: Callable[[Item], Result],
     items: Sequence[Item],
@@ -37,8 +45,12 @@ def parallel_map(
 
     The first error ends the map and is raised as it came; items not yet begun are dropped.
     With one worker everything runs in this process, where it can be debugged. So does, where
-    no number of workers is given, what is done sooner than processes would start.
+    no number of workers is given, what is done sooner than processes would start. Where a cluster
+    was asked for (`ecgbeats.cluster.on_cluster`) everything runs there.
     """
+    asked = cluster.current()
+    if asked is not None:
+        return _on_cluster(function, items, asked, workers, Progress(job, len(items)), name)
     # Where the number of workers is given, all of the work goes to processes; else what is
     # left once the first items have told how long it takes.
     patience_s = 0.0 if workers else _WORTH_PROCESSES_S
@@ -67,8 +79,10 @@ def _on_processes(
 ) -> Iterator[Result]:
     # Spawned, not forked: a fork of a process that holds threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool:
-        futures = {pool.submit(_on_one_thread, function, item): i for i, item in enumerate(items)}
+    # The function goes to each process once: it may hold a list of all records, and with each
+    # item that would be work by the square of their number.
+    with ProcessPoolExecutor(workers, context, _begin, (function,)) as pool:
+        futures = {pool.submit(_next_item, item): i for i, item in enumerate(items)}
         results: dict[int, Result] = {}
         try:
             for future in as_completed(futures):
@@ -80,6 +94,40 @@ def _on_processes(
             raise
     for i in range(len(items)):
         yield results[i]
+
+
+def _on_cluster(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    asked: cluster.Cluster,
+    workers: int | None,
+    progress: Progress,
+    name: Callable[[Item], str],
+) -> list[Result]:
+    results: dict[int, Result] = {}
+    started = 0
+    with cluster.Calls[int](asked, partial(_on_one_thread, function)) as calls:
+        while len(results) < len(items):
+            # A few at a time: the scheduler keeps what each call was started with.
+            while started < len(items) and calls.busy < (workers or asked.calls_ahead()):
+                calls.start(started, name(items[started]), items[started])
+                started += 1
+            index, results[index] = calls.next()
+            progress.step(name(items[index]))
+    return [results[i] for i in range(len(items))]
+
+
+_function: Callable[[Any], Any]
+
+
+def _begin(function: Callable[[Any], Any]) -> None:
+    """In a process of a pool: what it is to do with each item."""
+    global _function
+    _function = function
+
+
+def _next_item(item: Any) -> Any:
+    return _on_one_thread(_function, item)
 
 
 def _on_one_thread(function: Callable[[Item], Result], item: Item) -> Result:

@@ -1,5 +1,7 @@
 """Long jobs, each in a process of its own: its memory goes when it ends, and it dies with us.
 
+Where a cluster was asked for (`ecgbeats.cluster.on_cluster`) that process is a worker's.
+
 `ecgbeats.parallel` maps short items over workers that live on. A training is another thing:
 it takes gigabytes, it may be killed for them, and one that is left behind when its parent
 was killed would write under the next run.
@@ -9,8 +11,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,10 @@ from typing import Any, Generic, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from ecgbeats import cluster, cluster_worker
 from ecgbeats.errors import ServiceError
 from ecgbeats.parallel import workers_here
+from ecgbeats.progress import say
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -50,18 +52,27 @@ class _Running(Generic[Key]):
 class Processes(Generic[Key]):
     """Up to `jobs` jobs at a time; leaving the context ends those that still run.
 
-    With one job everything runs in this process, where it can be debugged.
+    With one job everything runs in this process, where it can be debugged; on a cluster it runs
+    there all the same.
 
     Parameters
     ----------
     jobs : int
     threads : int, optional
-        Threads of each job; by default the processors, shared evenly.
+        Threads of each job; by default the processors, shared evenly, and one on a cluster.
+    tell : callable, optional
+        Takes each line that a job says, with its name before it; by default it is printed.
     """
 
-    def __init__(self, jobs: int, *, threads: int | None = None) -> None:
+    def __init__(
+        self, jobs: int, *, threads: int | None = None, tell: Callable[[str], object] = say
+    ) -> None:
         self.jobs = jobs
-        self._threads = threads or max(1, workers_here() // jobs)
+        self._tell = tell
+        asked = cluster.current()
+        self._calls = None if asked is None else cluster.Calls[Key](asked, _on_worker)
+        here = 1 if asked is not None else workers_here() // jobs
+        self._threads = threads or max(1, here)
         self._running: list[_Running[Key]] = []
         self._waiting: list[tuple[Key, Callable[[], Any]]] = []
 
@@ -74,6 +85,8 @@ class Processes(Generic[Key]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._calls is not None:
+            self._calls.__exit__(kind, error, trace)
         for job in self._running:
             job.process.terminate()
         for job in self._running:
@@ -86,7 +99,8 @@ class Processes(Generic[Key]):
     @property
     def busy(self) -> int:
         """Jobs that were started and whose result was not taken yet."""
-        return len(self._running) + len(self._waiting)
+        on_cluster = 0 if self._calls is None else self._calls.busy
+        return on_cluster + len(self._running) + len(self._waiting)
 
     @property
     def free(self) -> bool:
@@ -96,6 +110,9 @@ class Processes(Generic[Key]):
     def start(self, key: Key, name: str, function: Callable[[Item], Any], item: Item) -> None:
         """Start `function(item)`; both must be picklable. `name` is for messages."""
         assert self.free
+        if self._calls is not None:
+            self._calls.start(key, name, (self._threads, name, function, item))
+            return
         if self.jobs == 1:
             self._waiting.append((key, lambda: function(item)))
             return
@@ -104,14 +121,22 @@ class Processes(Generic[Key]):
         answer, to_answer = context.Pipe(duplex=False)
         said, to_say = context.Pipe(duplex=False)
         process = context.Process(
-            target=_child, args=(to_answer, to_say, self._threads, function, item), name=name
+            target=_child,
+            args=(to_answer, to_say, self._threads, function, item),
+            name=name,
+            # Ended, not waited for, where its parent ends in good order with a job still running.
+            daemon=True,
         )
         process.start()
         to_answer.close()
         to_say.close()
-        voice = threading.Thread(target=_pass_on, args=(said, name), daemon=True)
+        voice = threading.Thread(target=_pass_on, args=(said, name, self._tell), daemon=True)
         voice.start()
         self._running.append(_Running(key, name, process, answer, voice))
+
+    def any_ended(self, timeout: float) -> bool:
+        """Whether a process that was started has ended, after waiting `timeout` s for it."""
+        return bool(wait([job.answer for job in self._running], timeout))
 
     def next(self) -> tuple[Key, Any]:
         """Wait for the next job that ends: its key and its result.
@@ -119,10 +144,12 @@ class Processes(Generic[Key]):
         Raises
         ------
         ServiceError
-            Its process died.
+            Its process died, or the cluster that it ran on is gone.
         Exception
             What the job raised, as it came.
         """
+        if self._calls is not None:
+            return self._calls.next()
         if self._waiting:
             key, call = self._waiting.pop(0)
             return key, call()
@@ -166,6 +193,22 @@ def each_in_a_process(
             yield processes.next()
 
 
+def _on_worker(job: tuple[int, str, Callable[[Item], Result], Item]) -> Result | None:
+    """On a worker of a cluster: a job in a process of its own, which ends when none wants it."""
+    threads, name, function, item = job
+    # Dask's nanny marks workers as daemons, which may not start processes. Ours die with them.
+    multiprocessing.current_process().daemon = False
+    result: Result | None = None
+    # Two, for one would run in this very process.
+    with Processes[None](2, threads=threads, tell=cluster_worker.teller()) as processes:
+        processes.start(None, name, function, item)
+        while cluster_worker.still_wanted():
+            if processes.any_ended(timeout=1.0):
+                _, result = processes.next()
+                break
+    return result
+
+
 def _child(
     answer: Connection,
     says: Connection,
@@ -184,27 +227,17 @@ def _child(
     try:
         answer.send((True, function(item)))
     except Exception as error:
-        answer.send((False, _sendable(error)))
+        answer.send((False, cluster_worker.sendable(error)))
     answer.close()
 
 
-def _sendable(error: Exception) -> Exception:
-    """`error`, or what it says if it cannot be made again from its pickle."""
-    try:
-        if type(pickle.loads(pickle.dumps(error))) is type(error):  # noqa: S301
-            return error
-    except Exception:
-        pass
-    return ServiceError(f"{type(error).__name__}: {error}")
-
-
-def _pass_on(said: Connection, name: str) -> None:
-    """Print what a job says, with its name before each line: those of several come mixed."""
+def _pass_on(said: Connection, name: str, tell: Callable[[str], object]) -> None:
+    """Tell what a job says, with its name before each line: those of several come mixed."""
     with os.fdopen(os.dup(said.fileno()), errors="replace") as lines:
         said.close()
         for line in lines:
             if line.strip() and not _is_chatter(line):
-                print(f"{name}: {line.rstrip()}", file=sys.stderr, flush=True)
+                tell(f"{name}: {line.rstrip()}")
 
 
 def _is_chatter(line: str) -> bool:

@@ -52,6 +52,8 @@ def test_service_and_pipelines_do_not_know_each_other() -> None:
             },
         ),
         ("great_expectations", {"src/ecgbeats/validation/engine.py"}),
+        ("distributed", {"src/ecgbeats/cluster.py", "src/ecgbeats/cluster_worker.py"}),
+        ("dask", {"src/ecgbeats/cluster.py"}),
         # The second runs networks whose images today's renderer draws otherwise.
         ("onnxruntime", {"src/ecgbeats/inference.py", "pipelines/offline.py"}),
     ],
