@@ -27,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 export BASE TAG
 
 .PHONY: help setup run repro gate test test-real test-faults lint format serve mlflow prefect benchmark \
-	job-summary clean uv audit upgrade tell-broken fuzz benchmark-serving changed review remote pull \
+	job-summary clean uv audit upgrade tell-broken fuzz benchmark-serving benchmark-scale changed review remote pull \
 	dist publish licences
 
 help: ## This list
@@ -110,6 +110,9 @@ benchmark: setup ## What backs each claim of speed: both sides in one run, and t
 
 benchmark-serving: setup ## An image over HTTP: ours and the usual way side by side [SECONDS=5] [ROUNDS=3]
 	@$(BIN)/python benchmarks/serving --seconds $(or $(SECONDS),5) --rounds $(or $(ROUNDS),3)
+
+benchmark-scale: setup ## Memory and time of each stage by the number of records
+	@$(BIN)/python benchmarks/scale.py
 
 job-summary: ## The verdict as Markdown, to GitHub's job summary or to the screen
 	@f=reports/$(RECIPE)/verdict.md; g=reports/$(RECIPE)/gate/verdict.md; [ ! -f $$g ] || [ $$f -nt $$g ] || f=$$g; if [ -f $$f ]; then cat $$f; else echo "no verdict on $(RECIPE): the run stopped before it"; fi >> $${GITHUB_STEP_SUMMARY:-/dev/stdout}
