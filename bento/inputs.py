@@ -101,8 +101,8 @@ class Signal(_OfRecording):
     """
 
     file: list[Named] = Field(
-        description="CSV, one column a lead, with or without a header; a column named as a time "
-        'is one. Or JSON: {"samples": [0.1, ...] or [[...], [...]], "fs": 360, "units": "mV", '
+        description="CSV, one column a lead, with or without a header, or lines above it; a column "
+        'named as a time is one. Or JSON: {"samples": [0.1, ...] or [[...], [...]], "fs": 360, "units": "mV", '
         '"lead": "II", "beats": [sample numbers, if known]}. Gzip is unpacked.',
         min_length=1,
         max_length=1,
@@ -115,7 +115,9 @@ class Signal(_OfRecording):
         examples=[360],
     )
     units: Literal["mV", "uV", "V", "nV", "adu"] | None = Field(
-        default=None, description="Of the samples; mV by default.", examples=["mV"]
+        default=None,
+        description="Of the samples; as the file says by default, and mV where it does not.",
+        examples=["mV"],
     )
     gain: float | None = Field(
         default=None, description='With "adu": units a millivolt; 200 by default.', examples=[200]

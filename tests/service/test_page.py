@@ -24,6 +24,7 @@ from bento.keys import ApiKeys, Key, Keyring
 from bento.routes import Routes
 from ecgbeats.imaging.png import encode_png
 from tests.support.bentos import PROJECT
+from tests.support.pictures import as_jpeg, picture
 from tests.support.tiny_model import CLASSES, SPEC, random_images
 
 pytestmark = [pytest.mark.service, pytest.mark.browser]
@@ -202,6 +203,13 @@ def test_ones_own_pictures_samples_and_records_are_taken(page: Any) -> None:
     give(page, ("mine.png", encode_png(random_images(1)[0], SPEC.spec_id)))
     page.wait_for_selector("#result .bars")
     assert "mine.png" in page.inner_text("#result")
+    # One from elsewhere is shown beside what the model was given of it.
+    give(page, ("theirs.jpg", as_jpeg(picture("Wide", 3))))
+    page.wait_for_function("() => document.querySelector('#result').innerText.includes('theirs')")
+    assert shown(page, "#result .seen img")
+    assert "As the model saw it" in page.inner_text("#result .seen")
+    sizes = page.eval_on_selector_all("#result figure img", "all => all.map(i => i.naturalWidth)")
+    assert sizes == [144, SPEC.width]
     give(page, *(SAMPLES / f"s006.{suffix}" for suffix in ("hea", "dat")))
     page.wait_for_selector("#chosen")
     assert page.inner_text("#result h2") == "s006"
@@ -280,6 +288,9 @@ def test_on_a_phone_nothing_lies_beside_the_screen(page: Any) -> None:
     def width() -> int:
         return int(page.evaluate("document.documentElement.scrollWidth"))
 
+    assert width() == 360
+    give(page, ("theirs.jpg", as_jpeg(picture("Wide", 3))))
+    assert shown(page, "#result .seen img")
     assert width() == 360
     page.click("[data-record=s006]")
     page.wait_for_selector("#chosen h3")
