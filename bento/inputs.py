@@ -102,8 +102,8 @@ class Signal(_OfRecording):
 
     file: list[Named] = Field(
         description="CSV, one column a lead, with or without a header, or lines above it; a column "
-        'named as a time is one. Or JSON: {"samples": [0.1, ...] or [[...], [...]], "fs": 360, "units": "mV", '
-        '"lead": "II", "beats": [sample numbers, if known]}. Gzip is unpacked.',
+        'named as a time is one. Or JSON: {"samples": [0.1, ...] or [[...], [...]], "fs": 360, '
+        '"units": "mV", "lead": "II", "beats": [sample numbers, if known]}. Gzip is unpacked.',
         min_length=1,
         max_length=1,
     )

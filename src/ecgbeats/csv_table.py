@@ -34,6 +34,7 @@ _CLOCK = re.compile(r"\[?(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)\]?")
 # two, and what under a single title is rather one.
 _DECIMAL = re.compile(r"[-+]?(0|[1-9]\d*),0\d+|-0,\d+")
 _SMALL = re.compile(r"[-+]?\d,\d+")
+_LONGEST_UNIT = 16
 _UNIT = re.compile(
     r"[\[(]?([munµμ]?V|adu|NU|mmHg|bpm|%|s|ms|sec|secs|seconds?|milliseconds?|samples?|sample #"
     r"|[hm]+:[ms:]*[s.,mf]*)?[\])]?",
@@ -241,7 +242,11 @@ def _title_cells(line: str, layout: _Layout) -> list[str]:
 
 
 def _are_units(cells: Sequence[str], columns: int) -> bool:
-    return len(cells) == columns and any(cells) and all(_UNIT.fullmatch(cell) for cell in cells)
+    return (
+        len(cells) == columns
+        and any(cells)
+        and all(len(cell) <= _LONGEST_UNIT and _UNIT.fullmatch(cell) for cell in cells)
+    )
 
 
 def _is_value(cell: str) -> bool:

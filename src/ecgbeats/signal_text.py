@@ -41,6 +41,8 @@ _MANY = 32
 _MILLISECONDS = re.compile(r"\bms\b|milli", re.IGNORECASE)
 # "ECG [uV]", "II/mV", "raw_mV", "mV".
 _VOLTS = re.compile(r".*[\[(/] ?([munµμ]?V) ?[\])]?|(?:.*[_ ])?([munµμ]V)", re.IGNORECASE)
+# Longer lines say nothing of the kind, and patterns with two gaps would take long over them.
+_SHORT = 200
 _RATE_ABOVE = re.compile(
     r"\bsampl\w*\W*(?:rate|freq\w*)\W+(\d+(?:[.,]\d+)?)\s*(?:hz|hertz)?\W*$", re.IGNORECASE
 )
@@ -195,8 +197,8 @@ def _unit(word: str | None) -> str | None:
 
 
 def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:
-    found = (match[1] for line in lines if (match := pattern.search(line)))
-    return next(found, None)
+    short = (line for line in lines if len(line) <= _SHORT)
+    return next((match[1] for line in short if (match := pattern.search(line))), None)
 
 
 def _rate_above(lines: Sequence[str]) -> float | None:

@@ -125,6 +125,14 @@ def test_a_line_without_end_takes_no_more_memory_than_itself() -> None:
         assert peak < 2 * len(data)
 
 
+@pytest.mark.parametrize(
+    "line", ["Sample rate 5" + " " * 16_000 + "x", "h:" + "s" * 16_000 + "x", "mV " * 5000]
+)
+def test_long_lines_above_take_no_long_time(line: str) -> None:
+    # Each would take seconds by a pattern that tries all ways to part it; all, minutes.
+    assert len(csv(f"{line}\n" * 200 + "1.5\n2.5\n", fs=250).signal) == 2
+
+
 def test_leads_have_the_names_of_their_columns() -> None:
     recording = csv("MLII,,MLII\n1,2,3\n4,5,6\n")
     assert recording.leads == ("MLII", "lead 2", "MLII (3)")
