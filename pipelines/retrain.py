@@ -102,7 +102,7 @@ def retrain(root: Path, recipe: str) -> Run:
     return Run(recipe, error=ServiceError(f"flow: {message}"))
 
 
-def _ended(state: State[Run]) -> tuple[object, str | None]:
+def _ended(state: State[Any]) -> tuple[object, str | None]:
     return state.result(raise_on_failure=False), state.message
 
 

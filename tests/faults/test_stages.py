@@ -232,18 +232,3 @@ def test_a_recording_that_goes_while_it_is_drawn_is_named(
     suffix: str, quick: Reference, tmp_path: Path, tried: Tried
 ) -> None:
     lose(quick, "render", f"data/raw/small/s006.{suffix}", tmp_path / "lost", tried)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(
-    ("stage", "lost"),
-    [
-        ("evaluate", f"data/models/{RECIPE}/model.keras"),
-        ("verdict", f"data/models/{RECIPE}/model.onnx"),
-        ("reference", "data/raw/small/s006.dat"),
-    ],
-)
-def test_what_goes_while_a_stage_runs_is_named(
-    stage: str, lost: str, whole: Reference, tmp_path: Path, tried: Tried
-) -> None:
-    lose(whole, stage, lost, tmp_path / "lost", tried)
