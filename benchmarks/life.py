@@ -244,7 +244,7 @@ def served(life: Life, log: Path) -> Iterator[str]:
                 try:
                     if requests.get(f"{address}/readyz", timeout=2).ok:
                         break
-                except requests.ConnectionError:
+                except requests.RequestException:
                     pass
                 time.sleep(0.5)
             yield address

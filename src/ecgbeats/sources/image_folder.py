@@ -445,7 +445,7 @@ def twins_between(
 
 def plane_of(pixels: np.ndarray) -> np.ndarray:
     """A picture, uint8 (rows, columns, channels), on the plane on which pictures are compared."""
-    return to_plane(ink(pixels[None]), _PLANE)[0]
+    return np.asarray(to_plane(ink(pixels[None]), _PLANE)[0])
 
 
 def _unit(flat: np.ndarray) -> np.ndarray:
