@@ -8,7 +8,7 @@ the recipe `mitdb-aami5`, of which this is one network instead of three.
 
 The project is cloned into the folder, with its last commit, and gets an environment of its own; all
 that happens is done by the commands that a user has. They are printed with what they said, and
-`life.md` holds them. About half an hour on two cores.
+`life.md` holds them. docs/life.md tells what came of it.
 """
 
 from __future__ import annotations
