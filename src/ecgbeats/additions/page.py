@@ -19,6 +19,7 @@ _TEMPLATE = "addition.html.j2"
 _EXAMPLES = 4
 _SUITES = {
     "files": "Files",
+    "signals": "Signals",
     "records": "Records",
     "leads": "Leads",
     "annotations": "Annotations",
