@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -7,6 +9,21 @@ from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
+
+
+# What commands that are called in a test's own process leave to the processes that they start.
+_OF_COMMANDS = ("DASK_SCHEDULER_ADDRESS", "ECGBEATS_MIRROR")
+
+
+@pytest.fixture(autouse=True)
+def settings_end_with_their_test() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _OF_COMMANDS}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 class ByFile(LoadScopeScheduling):

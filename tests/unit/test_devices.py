@@ -44,7 +44,7 @@ def test_trained_in_16_bits_it_is_exported_in_float32(
     import keras
     import onnx
 
-    saved, params = training._save, asked(precision=precision)
+    saved, params = training._save, asked(precision=precision, epochs=6)
     seen: set[str] = set()
 
     def look(model: keras.Model, *rest: Any) -> None:
