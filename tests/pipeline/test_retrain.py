@@ -499,7 +499,8 @@ def test_every_champion_has_its_release(
     compared = read_json(project.root / folders[1] / "comparison" / "comparison.json")
     names = [f"{MODEL} version {number}" for number in (1, 2)]
     assert [side["name"] for side in compared["sides"]] == names
-    assert "<img" in (project.root / folders[1] / "comparison" / "index.html").read_text()
+    page = (project.root / folders[1] / "comparison" / "index.html").read_text()
+    assert "Both are wrong, differently" in page
     verified = project.call("ecgbeats", "release", "verify", folders[1])
     assert verified.returncode == 0, verified.stderr
 
