@@ -139,14 +139,16 @@ def kill_often(
     last = reference.events[stage]
     moments = sorted(chance.sample(range(1, last + 1), min(often, last)), reverse=True)
     print(f"seed {seed}, {stage}: killed before file operations {moments} of {last}")
-    said = ""
+    said, deaths = "", 0
     for moment in moments:
         with tried(f"kill: {stage}"):
             ended = reference.server.run(root, reference.words[stage], kill_at=moment)
             # What an earlier, killed run has done needs no operation again.
             assert ended.status in (-9, 0), ended.said[-3000:]
+            deaths += ended.status == -9
             check_names(root, reference)
             said = ended.said
+    assert deaths, "nothing was killed"
     ended = reference.server.run(root, reference.words[stage])
     assert ended.status == 0, said[-1000:] + ended.said[-3000:]
     check_names(root, reference)
