@@ -19,6 +19,7 @@ Writes table.md, results.json and plot.png.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import sys
@@ -127,6 +128,9 @@ def load_libraries() -> float:
     from ecgbeats.imaging import store  # noqa: F401
     from ecgbeats.sources import sample  # noqa: F401
 
+    # A collection in a fork would write to each object of the libraries, and so count their pages.
+    gc.collect()
+    gc.freeze()
     return _private_mb(os.getpid())
 
 

@@ -186,6 +186,7 @@ def evaluate(
         params_file = project_root() / "params.yaml"
     params = read_params(params_file)
     scheme = params.scheme(labels)
+    asked = _headline(params, labels, headline)
     check_out(out)
     records = choose_records(data, patients=patients, exclude=exclude)
     with tempfile.TemporaryDirectory(".ecgbeats-model", ".", cluster.scratch()) as scratch:
@@ -209,7 +210,7 @@ def evaluate(
             scheme,
             out,
             title=f"{title} on {data.name}",
-            headline=_headline(params, labels, headline),
+            headline=asked,
             reading=Reading(annotator, lead, exclude_paced),
             about=about,
             replicates=bootstrap,
@@ -224,7 +225,13 @@ def evaluate(
 def _headline(params: Params, protocol: str, given: str | None) -> tuple[str, ...]:
     """Classes of the headline: as given, as most of the protocol's recipes have it, else all."""
     if given is not None:
-        return tuple(name.strip() for name in given.split(",") if name.strip())
+        wanted = tuple(name.strip() for name in given.split(",") if name.strip())
+        classes = params.scheme(protocol).names
+        if not wanted or not set(wanted) <= set(classes):
+            raise click.UsageError(
+                f"--headline: expected classes of {protocol}, {' '.join(classes)}; got {given}"
+            )
+        return wanted
     of_recipes = Counter(
         recipe.evaluate.headline
         for recipe in params.recipes.values()

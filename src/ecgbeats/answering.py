@@ -15,6 +15,7 @@ from ecgbeats.batches import predict_all
 from ecgbeats.imaging.render import render
 from ecgbeats.imaging.spec import Spec
 from ecgbeats.inference import Classifier
+from ecgbeats.marks import at_r
 from ecgbeats.records import Recording
 from ecgbeats.usable import oddities, usable_leads
 
@@ -38,6 +39,7 @@ class Answered:
     spec : Spec
         As the model's, but for a lead that was asked for.
     samples : ndarray of int, shape (n,)
+        As given; they are drawn at R (`ecgbeats.marks`).
     images : ndarray of uint8, shape (n, rows, columns)
     probabilities : ndarray of float32, shape (n, classes)
     remarks : list of str
@@ -78,8 +80,9 @@ def answer_beats(
         No lead can be drawn, or not `lead`.
     """
     usable, spec, column, remarks = usable_leads(recording, classifier.spec, lead)
-    remarks = [*remarks, *oddities(usable, column, samples)]
-    images = render(usable, samples, spec)
+    at, moved = at_r(usable, column, samples)
+    remarks = [*remarks, *oddities(usable, spec, column, samples), *moved]
+    images = render(usable, at, spec)
     probabilities = predict_all(classifier, images, counted)
     return Answered(usable, column, spec, samples, images, probabilities, remarks)
 

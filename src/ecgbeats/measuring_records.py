@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from ecgbeats.additions.checksums import checksum_problem, ends_as_it_should
 from ecgbeats.answering import answer_beats
 from ecgbeats.datasets import MANIFEST, Manifest, read_manifest
 from ecgbeats.errors import ConfigError, ContractError, DataError
@@ -481,6 +482,7 @@ def _classified(
     annotator = reading.annotator or records.annotator
     read = read_annotations(path, annotator)
     beats, remarks = in_order(read.only(scheme.beats), len(recording.signal))
+    remarks += _damages(path, annotator)
     labelled = np.isin(beats.symbol, sorted(scheme.symbols))
     _refuse_without_beats(read, beats, labelled, annotator)
     paced = float(np.isin(beats.symbol, sorted(PACED)).mean())
@@ -526,6 +528,17 @@ def _classified(
         images={each: images[each].copy() for each in wanted},
         samples_of_class=shown,
     )
+
+
+def _damages(path: Path, annotator: str) -> list[str]:
+    """What tells that a record is not as it was written; it is measured as it is."""
+    remarks = []
+    differs = checksum_problem(path)
+    if differs is not None:
+        remarks.append(f"not the header's checksum: {differs}")
+    if not ends_as_it_should(path.with_name(f"{path.name}.{annotator}")):
+        remarks.append(f".{annotator} has no end: beats may be missing")
+    return remarks
 
 
 def _refuse_without_beats(

@@ -15,6 +15,21 @@ _NOT_MEDICAL = (
     "or treat anybody."
 )
 
+_COMPARED = (
+    "intervals and amplitudes are compared with the recording's own, so that a recording is "
+    "needed, and minutes of it are better than seconds"
+)
+# Representations that are not compared with a recording.
+_SEES = {
+    "picture": (
+        "a picture shows the shape of one beat in its own frame, without rhythm and without scale, "
+        "so that early beats of a usual shape cannot be told from others"
+    ),
+    "waveform": (
+        "an image shows the trace of one beat in millivolts; nothing of the recording is in it "
+        "but the neighbouring beats' distance, where the window ends by them"
+    ),
+}
 
 _USE = (
     "For engineers and researchers: sorting the beats of ECG recordings into the classes below, to "
@@ -50,6 +65,7 @@ def model_card(
         Of the data.
     """
     dataset, head = metrics["dataset"], metrics["headline"]
+    representation = model["image"]["representation"]
     lines = [
         f"# {name}",
         "",
@@ -63,9 +79,8 @@ def model_card(
         "## What it does",
         "",
         f"Tells heartbeats apart, one image a beat: {', '.join(model['classes'])}. Images are of "
-        f"the representation `{model['image']['representation']}`, spec `{model['spec_id']}`; "
-        "intervals and amplitudes are compared with the recording's own, so that a recording is "
-        "needed, and minutes of it are better than seconds.",
+        f"the representation `{representation}`, spec `{model['spec_id']}`; "
+        f"{_SEES.get(representation, _COMPARED)}.",
         "",
         f"{model['parameters']:,} parameters; weights SHA-256 `{model['weights_sha256']}`.",
         "",

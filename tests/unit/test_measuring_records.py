@@ -517,3 +517,16 @@ def test_only_an_output_of_ours_is_replaced(tmp_path: Path) -> None:
     out.write_text("a file")
     with pytest.raises(ConfigError, match="it is a file"):
         check_out(out)
+
+
+def test_what_tells_of_damage_is_remarked(tmp_path: Path, model: Path) -> None:
+    write_record(tmp_path, leads=("II", "V1"))
+    assert classified(model, tmp_path).row["remarks"] == ""
+    data = bytearray((tmp_path / "a.dat").read_bytes())
+    data[400] ^= 1
+    (tmp_path / "a.dat").write_bytes(data)
+    annotations = tmp_path / "a.atr"
+    annotations.write_bytes(annotations.read_bytes()[:-8])
+    remarks = classified(model, tmp_path).row["remarks"]
+    assert "not the header's checksum: a.dat" in remarks
+    assert ".atr has no end" in remarks

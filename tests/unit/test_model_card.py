@@ -16,11 +16,12 @@ MODEL = {
 }
 
 
-def card(**changes: object) -> str:
+def card(representation: str = "composite", **changes: object) -> str:
     metrics = evaluate(
         fake_predictions(), CLASSES, HEADLINE, replicates=200, seed=1, about=about(**changes)
     )
-    return model_card(MODEL, metrics, "ecgbeats-x")
+    model = MODEL | {"image": {"representation": representation}}
+    return model_card(model, metrics, "ecgbeats-x")
 
 
 def test_a_card_says_what_was_measured_and_on_whom() -> None:
@@ -45,3 +46,12 @@ def test_a_card_names_weaknesses_by_the_model_s_own_figures() -> None:
     assert "- Q: " in weak
     assert "- N: " not in weak
     assert "It never abstains" in weak
+
+
+def test_a_card_asks_for_a_recording_only_where_images_are_compared_with_one() -> None:
+    def seen(representation: str) -> str:
+        return card(representation).partition("## What it was measured on")[0]
+
+    assert "a recording is needed" in seen("composite")
+    assert "a recording is needed" not in seen("picture")
+    assert "without rhythm" in seen("picture")

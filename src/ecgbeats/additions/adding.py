@@ -17,7 +17,7 @@ import pandas as pd
 
 from ecgbeats.additions.agreement import measure_agreement
 from ecgbeats.additions.archives import left_out
-from ecgbeats.additions.checksums import checksum_problems
+from ecgbeats.additions.checksums import checksum_problems, ends_as_it_should
 from ecgbeats.additions.findings import Quarantined, findings
 from ecgbeats.additions.fingerprints import NOBODY, Fingerprints, find_twins, fingerprints_of
 from ecgbeats.additions.order import measure_order
@@ -295,19 +295,13 @@ def _labels_problems(request: Request, record: str) -> dict[str, str | None]:
         return {"labels_problem": _bare(record, error)}
     if not len(found.sample):
         return {"labels_problem": "no annotation"}
-    if not _ends_as_it_should(request.folder / f"{record}.{request.annotator}"):
+    if not ends_as_it_should(request.folder / f"{record}.{request.annotator}"):
         return {"labels_problem": f".{request.annotator} lacks its end mark: it was cut off"}
     beats = found.only(BEAT_SYMBOLS).symbol
     paced = float(np.isin(beats, sorted(PACED)).mean()) if len(beats) else 0.0
     if request.exclude_paced and paced > PACED_SHARE:
         return {"paced_problem": f"{100 * paced:.0f} % of the beats"}
     return {}
-
-
-def _ends_as_it_should(path: Path) -> bool:
-    """Whether an annotation file is of whole words, the last of which is zero (WFDB's annot(5))."""
-    content = path.read_bytes()
-    return len(content) % 2 == 0 and content.endswith(b"\0\0")
 
 
 def _bare(record: str, error: DataError) -> str:

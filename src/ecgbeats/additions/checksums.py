@@ -23,16 +23,19 @@ def checksum_problems(folder: Path, manifest: Manifest) -> pd.DataFrame:
     Null too where no checksum is stated, or the signals cannot be read, which other expectations
     tell of.
     """
-    rows = [(entry.record, _problem(Path(folder) / entry.record)) for entry in manifest.records]
+    rows = [
+        (entry.record, checksum_problem(Path(folder) / entry.record)) for entry in manifest.records
+    ]
     return pd.DataFrame(rows, columns=["record", "checksum_problem"], dtype=object)
 
 
-def _problem(path: Path) -> str | None:
+def checksum_problem(path: Path) -> str | None:
+    """Of one record, `path` without suffix: which signals differ from the stated sums, or None."""
     try:
         header = wfdb.rdheader(str(path))
         if isinstance(header, wfdb.MultiRecord):
             names = dict.fromkeys(name for name in header.seg_name if name != "~")
-            found = [_problem(path.with_name(name)) for name in names]
+            found = [checksum_problem(path.with_name(name)) for name in names]
             return "; ".join(words for words in found if words) or None
         if not header.n_sig:
             return None
@@ -47,3 +50,9 @@ def _problem(path: Path) -> str | None:
         if stated and (stated - found) % _MODULUS
     ]
     return "; ".join(wrong) or None
+
+
+def ends_as_it_should(path: Path) -> bool:
+    """Whether an annotation file is of whole words, the last of which is zero (WFDB's annot(5))."""
+    content = path.read_bytes()
+    return len(content) % 2 == 0 and content.endswith(b"\0\0")
