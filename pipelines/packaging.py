@@ -53,6 +53,7 @@ _SERVED = (
     "inference.py",
     "labels.py",
     "likeness.py",
+    "marks.py",
     "observation.py",
     "occlusion.py",
     "qrs.py",
