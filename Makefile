@@ -53,7 +53,7 @@ gate: setup ## Fails unless the recipe's model passed [RECIPE=...]
 	@$(RUN) gate $(RECIPE)
 
 test: setup ## All tests that need nothing but this clone
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope -m "not real_data and not faults"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder -m "not real_data and not faults"
 
 test-real: setup ## Tests on MIT-BIH: make test-real MIRROR=folder
 	@ECGBEATS_TEST_MITDB="$(realpath $(MIRROR))" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m real_data

@@ -2,7 +2,7 @@
 
 Databases mark another place of the QRS (its onset, the middle, the peak of a band-passed
 signal), and a network that learnt beats centred on R answers others badly: on recordings of
-MIT-BIH whose marks are moved by 60 ms, macro-F1 falls by a fifth (docs/data.md).
+MIT-BIH whose marks are moved by 60 ms, macro-F1 falls by a fifth (docs/records-from-elsewhere.md).
 """
 
 from __future__ import annotations
