@@ -31,7 +31,7 @@ _FIRST = ("tests/pipeline/", "tests/service/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, by folder; with `--no-loadscope-reorder` workers take them in this order."""
+    """Long files first; with `--no-loadscope-reorder` workers take them in this order."""
     place = {name: k for k, name in enumerate(_FIRST)}
 
     def rank(item: pytest.Item) -> int:
