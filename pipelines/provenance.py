@@ -48,11 +48,25 @@ def code_of(root: Path) -> Code:
     ours = [f":(exclude){path}" for path in _WRITTEN_BY_RUNS]
     if not _git(root, "status", "--porcelain", "--", ".", *ours):
         return Code(commit, "")
-    digest = hashlib.sha256(_git(root, "diff", "HEAD", "--", ".", *ours).encode())
-    added = _git(root, "ls-files", "--others", "--exclude-standard", "--", ".", *ours)
-    for name in added.splitlines():
-        digest.update(f"{name}\0{sha256_file(root / name)}\n".encode())
+    # As bytes, for files and their names may be in any encoding.
+    digest = hashlib.sha256(_bytes_of_git(root, "diff", "HEAD", "--", ".", *ours).strip())
+    others = ("ls-files", "-z", "--others", "--exclude-standard", "--", ".", *ours)
+    for name in filter(None, _bytes_of_git(root, *others).split(b"\0")):
+        digest.update(name + b"\0" + _content_of(root / os.fsdecode(name)) + b"\n")
     return Code(commit, digest.hexdigest())
+
+
+def _content_of(path: Path) -> bytes:
+    """What git would keep of `path`, as a hash; of what it would not, or cannot be read, nothing.
+
+    It may be anything that lies about in a checkout, and a training may hang on it.
+    """
+    try:
+        if path.is_symlink():
+            return b"link to " + os.fsencode(path.readlink())
+        return sha256_file(path).encode() if path.is_file() else b""
+    except OSError:
+        return b""
 
 
 def user_of(root: Path) -> str:
@@ -85,10 +99,12 @@ def environment() -> dict[str, str]:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    return _bytes_of_git(root, *arguments).decode(errors="replace").strip()
+
+
+def _bytes_of_git(root: Path, *arguments: str) -> bytes:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
+        return b""
+    return done.stdout
