@@ -40,6 +40,7 @@ FAULTS = {
     "cut": {"annotations_there"},
     "gain": {"amplitude_unit"},
     "leads": {"signals_readable"},
+    "timeless": {"signals_readable", "sampling_rate"},
     "late": {"inside_record"},
     "empty": {"annotations_there"},
     "single": {"enough_beats"},
@@ -86,6 +87,7 @@ def break_records(folder: Path) -> None:
         ("longer", "16200", "9000"),
         ("gain", "200(0)", "0.2(0)"),
         ("leads", "leads 2", "leads 3"),
+        ("timeless", "timeless 2 180", "timeless 2 0"),
     ):
         text = (folder / f"{name}.hea").read_text()
         assert old in text

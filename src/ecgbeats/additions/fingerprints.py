@@ -70,13 +70,15 @@ def beat_times(path: Path, annotator: str) -> np.ndarray:
     Raises
     ------
     DataError
-        Header or annotations cannot be read.
+        Header or annotations cannot be read, or the header gives no sampling frequency.
     """
     samples = read_annotations(path, annotator).only(BEAT_SYMBOLS).sample
     try:
         fs = float(wfdb.rdheader(str(path)).fs)
     except Exception as error:  # wfdb raises whatever its parsing meets
         raise DataError(f"record {path.name}: the header cannot be read: {error}") from error
+    if not (np.isfinite(fs) and fs > 0):
+        raise DataError(f"record {path.name}: expected a sampling frequency over 0 Hz, got {fs}")
     return np.unique(samples) / fs
 
 
