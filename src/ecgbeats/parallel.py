@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
 from ecgbeats import cluster
+from ecgbeats.errors import ServiceError
 from ecgbeats.progress import Progress
 
 Item = TypeVar("Item")
@@ -47,6 +49,11 @@ def parallel_map(
     With one worker everything runs in this process, where it can be debugged. So does, where
     no number of workers is given, what is done sooner than processes would start. Where a cluster
     was asked for (`ecgbeats.cluster.on_cluster`) everything runs there.
+
+    Raises
+    ------
+    ServiceError
+        A process ended without a result, or the cluster is gone.
     """
     asked = cluster.current()
     if asked is not None:
@@ -82,13 +89,18 @@ def _on_processes(
     # The function goes to each process once: it may hold a list of all records, and with each
     # item that would be work by the square of their number.
     with ProcessPoolExecutor(workers, context, _begin, (function,)) as pool:
-        futures = {pool.submit(_next_item, item): i for i, item in enumerate(items)}
         results: dict[int, Result] = {}
         try:
+            futures = {pool.submit(_next_item, item): i for i, item in enumerate(items)}
             for future in as_completed(futures):
                 index = futures[future]
                 results[index] = future.result()
                 progress.step(name(items[index]))
+        except BrokenProcessPool as error:
+            raise ServiceError(
+                f"{progress.job}: one of its processes ended without a result; "
+                "was there enough memory?"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

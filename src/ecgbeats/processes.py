@@ -158,7 +158,7 @@ class Processes(Generic[Key]):
         self._running.remove(job)
         try:
             good, answer = job.answer.recv()
-        except EOFError:
+        except (EOFError, OSError):  # before its answer, or in the midst of it
             job.process.join()
             raise ServiceError(
                 f"{job.name}: its process ended with code {job.process.exitcode} and no result"

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ecgbeats import parallel
+from ecgbeats.errors import ServiceError
 from ecgbeats.parallel import parallel_map
 
 pytestmark = pytest.mark.unit
@@ -65,6 +67,17 @@ def test_products_take_one_thread_wherever_they_are_made(workers: int) -> None:
 def test_an_error_is_raised_as_it_came(workers: int) -> None:
     with pytest.raises(ValueError, match="three"):
         parallel_map(fails_on_three, range(6), job="fail", workers=workers)
+
+
+def killed_on_three(item: int) -> int:
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_a_killed_process_is_told_in_words() -> None:
+    with pytest.raises(ServiceError, match="squares: one of its processes ended without"):
+        parallel_map(killed_on_three, range(6), job="squares", workers=2)
 
 
 def test_no_items_no_results() -> None:

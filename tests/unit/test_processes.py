@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def fail_or_wait(item: int) -> int:
 
 def kill_itself(item: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_itself_while_it_answers(item: int) -> bytes:
+    def send_half(connection: Connection, content: bytes) -> None:
+        os.write(connection.fileno(), bytes(content)[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Connection._send = send_half  # type: ignore[attr-defined]
+    return bytes(100)
 
 
 class Odd(Exception):
@@ -63,9 +73,10 @@ def test_an_error_comes_as_it_was_and_ends_the_others() -> None:
     assert time.monotonic() - began < 50
 
 
-def test_a_killed_job_is_an_error_not_a_hang() -> None:
+@pytest.mark.parametrize("job", [kill_itself, kill_itself_while_it_answers])
+def test_a_killed_job_is_an_error_not_a_hang(job: Callable[[int], object]) -> None:
     with pytest.raises(ServiceError, match=r"fold 1: .*code -9"), Processes[int](2) as processes:
-        processes.start(1, "fold 1", kill_itself, 1)
+        processes.start(1, "fold 1", job, 1)
         processes.next()
 
 
