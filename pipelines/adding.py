@@ -24,11 +24,10 @@ from ecgbeats.files import (
     sha256_tree,
     write_text,
 )
-from ecgbeats.inference import Classifier
 from ecgbeats.labels import LabelScheme
 from ecgbeats.validation.facts import class_column
 from ecgbeats.validation.report import Summary
-from pipelines import added, dag, placing
+from pipelines import added, dag, model_folder, placing
 from pipelines.added import Entry, Version
 from pipelines.neighbours import known_records, patients_elsewhere
 from pipelines.provenance import user_of
@@ -332,7 +331,7 @@ def _judge_model(
             about = f"{champion.name} version {champion.version} (champion)"
     if not folder.is_dir():
         return None, "was not asked: there is none"
-    if set(Classifier.load(folder).classes) != set(scheme.names):
+    if set(model_folder.load(folder).classes) != set(scheme.names):
         return None, f"was not asked: {about} answers other classes"
     return folder, about
 

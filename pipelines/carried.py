@@ -17,6 +17,7 @@ from ecgbeats.files import folder_written_aside, read_json, sha256_file, write_j
 from ecgbeats.inference import CARD, ONNX
 from ecgbeats.model_card import model_card
 from pipelines import bentos, registry
+from pipelines.model_folder import card_of
 from pipelines.packaging import CARRIED, GOLDEN, BentoAbout, Source
 from pipelines.promotion_log import overrides_in
 from pipelines.registry import Registered
@@ -100,7 +101,7 @@ def _put(folder: Path, champion: Registered) -> None:
         **{key: champion.tags[key] for key in bentos.LABELS},
     }
     write_json(folder / ORIGIN, origin)
-    card, metrics = read_json(folder / CARD), read_json(folder / METRICS)
+    card, metrics = card_of(folder), read_json(folder / METRICS)
     overruled = overrides_in(champion.tags)
     write_text(folder / WORDS, model_card(card, metrics, champion.name, overruled=overruled))
 

@@ -178,6 +178,7 @@ def evaluate(
         measure_records,
     )
     from ecgbeats.measuring_records import in_words as table
+    from pipelines import model_folder
 
     began = time.monotonic()
     # Before anything moves to the project's folder: relative to where the user stands.
@@ -204,6 +205,8 @@ def evaluate(
             title = f"{registered.name} version {registered.version}"
             about["registered"] = title
             folder = registry.fetch_model(registered, Path(scratch))
+        # What is damaged in it is told before any record is read.
+        model_folder.load(folder)
         figures = measure_records(
             folder,
             records,

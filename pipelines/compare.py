@@ -28,7 +28,7 @@ from ecgbeats.inference import Classifier
 from ecgbeats.measuring import PREDICTIONS
 from ecgbeats.regression import TestSide, drawn_for, predict
 from ecgbeats.split import read_split
-from pipelines import registry
+from pipelines import model_folder, registry
 from pipelines.dag import Dag
 from pipelines.gating import METRICS, check_test_side, hash_of_test_side, split_folder
 from pipelines.promotion_log import overrides_in
@@ -163,7 +163,7 @@ def of_version(place: Place, version: Registered) -> Side:
         split=split,
         scheme=place.params.scheme_of(recipe),
     )
-    classifier = Classifier.load(candidate.model)
+    classifier = model_folder.load(candidate.model)
     metrics = read_json(candidate.report / METRICS)
     answers = Answers(
         name=f"{version.name} version {version.version}",

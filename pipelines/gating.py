@@ -12,11 +12,12 @@ from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.files import read_json, sha256_file, sha256_text
 from ecgbeats.gate import Row, joined, judge, none_of, rows_of
 from ecgbeats.imaging.store import BeatImages
-from ecgbeats.inference import CARD, ONNX, Classifier
+from ecgbeats.inference import CARD, ONNX
 from ecgbeats.latency import latency
 from ecgbeats.leakage import PATIENTS, TWINS
 from ecgbeats.regression import TestSide, no_regression_rows, predict
 from ecgbeats.split import TEST, Split, read_split
+from pipelines import model_folder
 from pipelines.dag import Dag
 
 SPLIT, METRICS, VERDICT = "split.json", "metrics.json", "verdict.json"
@@ -114,7 +115,7 @@ def live_rows(
     fail, with the reason as their detail.
     """
     protocol = params.protocol_of(recipe)
-    rows = rows_of(latency(Classifier.load(candidate.model, threads=1)), protocol.serving)
+    rows = rows_of(latency(model_folder.load(candidate.model, threads=1)), protocol.serving)
     if champion is None or not protocol.no_regression:
         return rows
     side = TestSide(
@@ -130,11 +131,11 @@ def live_rows(
         # Known patients are the protocol's point, known beats are not; other folds share them.
         now = hash_of_test_side(side.split)
         rows += [_apart(now, who, role) for who, role in _roles(candidate, champion)]
-    ours = predict(Classifier.load(candidate.model), side)
+    ours = predict(model_folder.load(candidate.model), side)
     try:
         if not champion.model.is_dir():
             raise DataError("its model is not there")
-        loaded = Classifier.load(champion.model)
+        loaded = model_folder.load(champion.model)
         # In a run in which nothing changed they are one model. Its card holds the network's hash.
         same = sha256_file(champion.model / CARD) == sha256_file(candidate.model / CARD)
         theirs = ours if same else predict(loaded, side)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ecgbeats.errors import ConfigError, ContractError, ServiceError
-from ecgbeats.files import read_json, sha256_file
-from ecgbeats.inference import CARD, KERAS, ONNX, Classifier
+from ecgbeats.files import sha256_file
+from ecgbeats.inference import CARD, KERAS, ONNX
 from ecgbeats.models import is_estimator
 from ecgbeats.weights import weights_hash
 from pipelines import ledger, registry
 from pipelines.bentos import Held, held, src_as_built
 from pipelines.dag import cached_state
+from pipelines.model_folder import card_of, load
 from pipelines.provenance import has_commit
 from pipelines.registry import CLASSIFIER, Registered
 
@@ -122,7 +123,10 @@ def _of_dvc(root: Path, what: str, digest: str) -> Link:
 
 def _weights(model: Path, wanted: str) -> Link:
     what, where = "weights", f"MLflow, {CLASSIFIER}/"
-    card = read_json(model / CARD)
+    try:
+        card = card_of(model)
+    except ContractError as error:
+        return Link(what, wanted, "DIFFERS", f"{where}{CARD}: {error}")
     if card["weights_sha256"] != wanted:
         return Link(what, wanted, "DIFFERS", f"{where}{CARD} names others")
     found = weights_hash(model)
@@ -135,9 +139,10 @@ def _weights(model: Path, wanted: str) -> Link:
 
 
 def _network(model: Path) -> Link:
-    wanted, how = read_json(model / CARD)["onnx_sha256"], f"MLflow, {CLASSIFIER}/{ONNX}"
+    wanted, how = "not known", f"MLflow, {CLASSIFIER}/{ONNX}"
     try:
-        Classifier.load(model)
+        wanted = card_of(model)["onnx_sha256"]
+        load(model)
     except ContractError as error:
         return Link("network", wanted, "DIFFERS", f"{how}: {error}")
     return Link("network", wanted, "verified", f"{how}, SHA-256")

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ecgbeats.errors import ContractError
-from ecgbeats.files import read_json, sha256_file
-from ecgbeats.inference import CARD, ONNX
+from ecgbeats.files import sha256_file
+from ecgbeats.inference import ONNX
+from pipelines.model_folder import card_of, undamaged
 
 
 def offline(folder: Path, images: np.ndarray) -> np.ndarray:
@@ -20,14 +21,17 @@ def offline(folder: Path, images: np.ndarray) -> np.ndarray:
     Raises
     ------
     ContractError
-        The network differs from the one that model.json describes.
+        The network differs from the one that model.json describes, or one of the two is damaged.
     """
     import onnxruntime
 
-    wanted, found = read_json(folder / CARD)["onnx_sha256"], sha256_file(folder / ONNX)
+    wanted, found = card_of(folder)["onnx_sha256"], sha256_file(folder / ONNX)
     if found != wanted:
         raise ContractError(f"{folder / ONNX}: expected SHA-256 {wanted}, found {found}")
-    session = onnxruntime.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
+    with undamaged(folder / ONNX):
+        session = onnxruntime.InferenceSession(
+            str(folder / ONNX), providers=["CPUExecutionProvider"]
+        )
     batch = images[:, :, :, None].astype(np.float32)
     answers: np.ndarray = session.run(None, {session.get_inputs()[0].name: batch})[0]
     return answers

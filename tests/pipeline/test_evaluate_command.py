@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,9 @@ def test_what_does_not_fit_is_refused_in_one_line(project: Project, tmp_path: Pa
     assert "model: expected a folder that is there, or a registered model" in refused(
         project, *evaluate(*out, model="nowhere")
     )
+    shutil.copytree(project.root / "tiny", project.root / "cut")
+    (project.root / "cut" / "model.json").write_text('{"classes": [')
+    assert "cut/model.json: expected a whole file" in refused(project, *evaluate(*out, model="cut"))
     kept = project.root / "kept" / "notes.txt"
     write_text(kept, "mine")
     assert "found notes.txt" in refused(project, *evaluate("--out", str(kept.parent)))

@@ -82,9 +82,10 @@ def test_a_bad_parameter_is_named(tmp_path: Path, path: str, value: object, name
 def test_a_missing_or_broken_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_params(tmp_path / "params.yaml")
-    (tmp_path / "params.yaml").write_text("a: [")
-    with pytest.raises(ConfigError, match="not YAML"):
-        read_params(tmp_path / "params.yaml")
+    for content in (b"a: [", b"caf\xe9: 1"):
+        (tmp_path / "params.yaml").write_bytes(content)
+        with pytest.raises(ConfigError, match="not YAML"):
+            read_params(tmp_path / "params.yaml")
 
 
 def test_an_unknown_recipe_is_answered_with_those_there_are() -> None:
