@@ -337,9 +337,7 @@ def _read(client: MlflowClient, name: str) -> Ledger:
             f"{name}: its promotion log was deleted; `mlflow runs restore --run-id {run_id}`"
         )
     params = run.data.params
-    entries = [
-        loads(json.loads(text)) for key, text in sorted(params.items()) if key.startswith(_ENTRY)
-    ]
+    entries = [_entry(key, text) for key, text in sorted(params.items()) if key.startswith(_ENTRY)]
     check_chain(entries)
     _check_anchors(tags, entries)
     applied = not entries or f"{_APPLIED}{entries[-1].number:06d}" in params
@@ -348,6 +346,16 @@ def _read(client: MlflowClient, name: str) -> Ledger:
         # Also missing: one that was registered after the tags were read.
         gone -= _tags(client, name).keys()
     return Ledger(name, run_id, tuple(entries), applied, gone)
+
+
+def _entry(key: str, text: str) -> Entry:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise ContractError(
+            f"promotion log: {key} was changed: expected JSON, got {text[:40]!r}: {error}"
+        ) from error
+    return loads(values)
 
 
 def _check_anchors(tags_of_all: Mapping[int, Mapping[str, str]], entries: Sequence[Entry]) -> None:

@@ -90,11 +90,11 @@ def loads(values: Mapping[str, Any]) -> Entry:
     ContractError
         It is not what was written: its hash, or a field, is another.
     """
-    fields = {key: value for key, value in values.items() if key not in ("schema", "hash")}
     try:
+        fields = {key: value for key, value in values.items() if key not in ("schema", "hash")}
         entry = Entry(**{**fields, "overridden": tuple(fields["overridden"])})
         whole = entry.hash == values["hash"]
-    except (TypeError, KeyError) as error:
+    except (AttributeError, TypeError, KeyError) as error:
         raise ContractError(f"promotion log: expected an entry, got {values}: {error}") from error
     if not whole or values["schema"] != _SCHEMA:
         raise ContractError(

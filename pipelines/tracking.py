@@ -4,8 +4,10 @@ and `ledger`, which own its model registry.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,18 +38,33 @@ def model_name(recipe: str) -> str:
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """What MLflow, its artifact store or the way there fails with, as one error of ours.
+    """What MLflow, its database, its artifact store or the way there fails with, as one of ours.
 
     Raises
     ------
     ServiceError
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except (MlflowException, OSError) as error:
-        raise ServiceError(f"MLflow: {error}") from error
+    except _failures() as error:
+        raise ServiceError(f"MLflow: {_in_one_line(error)}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # MLflow passes on what its database says while a store is opened, later it wraps it.
+    return MlflowException, SQLAlchemyError, OSError
+
+
+def _in_one_line(error: BaseException) -> str:
+    """The words of `error`; of SQLAlchemy's, those of the database itself, without the query."""
+    from sqlalchemy.exc import DBAPIError
+
+    cause = error if isinstance(error, DBAPIError) else error.__cause__
+    words = cause.orig if isinstance(cause, DBAPIError) else error
+    return " ".join(str(words).split())
 
 
 @contextmanager
@@ -210,14 +227,33 @@ def client_of_mlflow() -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     import mlflow
-    from mlflow.exceptions import MlflowException
 
+    address = mlflow.get_tracking_uri()
     try:
+        _reach(address)
         client = mlflow.MlflowClient()
         client.search_experiments(max_results=1)
-    except MlflowException as error:
-        raise ServiceError(f"MLflow at {mlflow.get_tracking_uri()}: {error}") from error
+    except _failures() as error:
+        where = re.sub(r"(//[^/@:]*):[^@]*@", r"\1:***@", address)
+        raise ServiceError(f"MLflow at {where}: {_in_one_line(error)}") from error
     return client
+
+
+@functools.cache
+def _reach(address: str) -> None:
+    """Connect once to the database at `address`, if it is one that is a server.
+
+    For MLflow tries one that refuses ten times, for two minutes, and has no setting for it.
+    """
+    from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
+
+    kind = address.partition(":")[0].partition("+")[0]
+    if kind in DATABASE_ENGINES and kind != SQLITE:
+        from mlflow.store.db.utils import create_sqlalchemy_engine
+
+        engine = create_sqlalchemy_engine(address)  # type: ignore[no-untyped-call]
+        engine.connect().close()
+        engine.dispose()
 
 
 def logged_json(run_id: str, path: str) -> dict[str, Any] | None:

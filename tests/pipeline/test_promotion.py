@@ -398,6 +398,11 @@ def test_an_alias_moved_by_hand_shows_and_promotion_sets_it_right(store: Registr
             "entry 2 was changed",
         ),
         ("delete from params where key = 'entry.000001'", "expected entry 1"),
+        (
+            "update params set value = substr(value, 1, 99) where key = 'entry.000001'",
+            "entry.000001 was changed: expected JSON",
+        ),
+        ("update params set value = '4' where key = 'entry.000001'", "expected an entry, got 4"),
         ("delete from params where key like '%.000002'", "version 2 bears promotion.000002"),
         (
             "update registered_model_tags set key = 'gone' where key = 'ecgbeats.promotion_log'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -255,6 +256,37 @@ def test_models_of_all_pages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     client = SimpleNamespace(search_registered_models=lambda page_token: pages[page_token])
     monkeypatch.setattr(registry, "client_of_mlflow", lambda: client)
     assert registry.model_names() == ["ecgbeats-r0", "ecgbeats-r1", "ecgbeats-r2"]
+
+
+@pytest.mark.parametrize("content", ["cut", "none"])
+def test_a_damaged_database_is_named_in_one_line(
+    store: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    path = Path(mlflow.get_tracking_uri().removeprefix("sqlite:///"))
+    whole = path.read_bytes()
+    (tmp_path / "mlflow.db").write_bytes(
+        whole[:30_000] if content == "cut" else b"no database" * 99
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with pytest.raises(ServiceError, match=rf"MLflow at sqlite:///{tmp_path}/mlflow.db: ") as said:
+        registry.champion("tiny")
+    assert "\n" not in str(said.value) and "SQL:" not in str(said.value)
+
+
+def test_a_database_that_refuses_is_named_at_once_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("psycopg2")
+    with socket.socket() as closed:
+        # Bound, but nobody listens.
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}/mlflow"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://ada:secret@{address}")
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("tried again and again"))
+        with pytest.raises(ServiceError) as said:
+            registry.champion("tiny")
+    assert str(said.value).startswith(f"MLflow at postgresql://ada:***@{address}: connection to")
+    assert "refused" in str(said.value) and "\n" not in str(said.value)
 
 
 def test_a_tracking_server_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
