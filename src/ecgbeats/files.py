@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# What is written aside bears a number: this begins those of this machine, what follows is random.
+_HOST = f"{int(hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8], 16):010d}"
+_NUMBER = r"\d+"
+# How long it stays where nobody can tell whether its writer lives: written by another machine.
+_DAY_S = 86_400.0
+# What this process writes aside, and its lock.
+_locks: dict[Path, int] = {}
 
 
 @contextmanager
@@ -26,17 +38,16 @@ def written_aside(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: numpy, Keras and Pillow choose the format by it.
-    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
-    for left in _left_behind(path, rf"\.{stem}\.(\d+)\.partial{suffix}"):
-        _remove(left)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
+    stem, suffix = path.stem, path.suffix
+    for left in _beside(path, rf"\.{re.escape(stem)}\.{_NUMBER}\.partial{re.escape(suffix)}"):
+        with _nobodys(left) as left_behind:
+            if left_behind:
+                _remove(left)
+    with _locked_aside(path, f".{stem}.", f".partial{suffix}", Path.touch) as aside:
         yield aside
         with aside.open("rb") as handle:
             os.fsync(handle.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        _rename(aside, path)
 
 
 @contextmanager
@@ -49,46 +60,90 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     name = re.escape(path.name)
-    # What is written aside may be written aside in its turn, as `..name.1.partial.1.partial`.
-    for pattern in (rf"\.{name}\.(\d+)\.partial", rf"\.\.{name}\.(\d+)\.partial\.\d+\.partial"):
-        for left in _left_behind(path, pattern):
-            _remove(left)
-    for left in _left_behind(path, rf"\.{name}\.(\d+)\.old"):
-        _put_back_or_remove(left, path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    aside.mkdir()
+    # While a folder is swapped, the lock of the new one is that of the old one, too.
+    for old in _beside(path, rf"\.{name}\.{_NUMBER}\.old"):
+        with _nobodys(old.with_suffix(".partial")) as left_behind:
+            if left_behind:
+                _put_back_or_remove(old, path)
+    # What is written aside may be written aside in its turn.
+    partial = rf"\.{name}\.{_NUMBER}\.partial"
+    for left in _beside(path, partial, rf"\.{partial}\.{_NUMBER}\.(partial|old)"):
+        with _nobodys(left) as left_behind:
+            if left_behind:
+                _remove(left)
+    with _locked_aside(path, f".{path.name}.", ".partial", Path.mkdir) as aside:
+        old = aside.with_suffix(".old")
+        try:
+            yield aside
+            if path.exists():
+                os.replace(path, old)
+            _rename(aside, path)
+        finally:
+            _put_back_or_remove(old, path)
+
+
+@contextmanager
+def _locked_aside(
+    path: Path, begin: str, end: str, make: Callable[[Path], object]
+) -> Iterator[Path]:
+    """Make a sibling of `path`, locked until this is left; removed then, if it is still there.
+
+    The system gives a lock back when its holder dies; and unlike the id of a process, in all
+    containers of a machine it is told from others'.
+    """
+    while True:
+        aside = path.with_name(f"{begin}{_HOST}{secrets.randbelow(10**18):018d}{end}")
+        make(aside)
+        lock = _locks[aside] = os.open(aside, os.O_RDONLY)
+        try:
+            # Some file systems have no locks.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            # Before it was locked another may have taken it for left behind.
+            if os.fstat(lock).st_nlink:
+                yield aside
+                return
+        finally:
+            _remove(aside)
+            os.close(_locks.pop(aside))
+
+
+def _rename(aside: Path, path: Path) -> None:
+    os.replace(aside, path)
+    if path in _locks:
+        # Written aside in its turn: what has that name now is to be locked for as long.
+        os.dup2(_locks[aside], _locks[path])
+
+
+def _beside(path: Path, *patterns: str) -> list[Path]:
+    named = re.compile("|".join(patterns))
+    return [sibling for sibling in path.parent.iterdir() if named.fullmatch(sibling.name)]
+
+
+@contextmanager
+def _nobodys(aside: Path) -> Iterator[bool]:
+    """Whether nobody writes `aside`; where it is so, nobody does before this is left."""
     try:
-        yield aside
-        if path.exists():
-            os.replace(path, old)
-        os.replace(aside, path)
+        lock = os.open(aside, os.O_RDONLY)
+    except FileNotFoundError:
+        yield True
+        return
+    except OSError:  # somebody else's
+        yield False
+        return
+    try:
+        free = time.time() - os.fstat(lock).st_mtime > _DAY_S
+        if f".{_HOST}" in aside.name:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+            except BlockingIOError:
+                free = False
+            except OSError:  # no locks here
+                pass
+        yield free
     finally:
-        _remove(aside)
-        _put_back_or_remove(old, path)
-
-
-def _left_behind(path: Path, pattern: str) -> list[Path]:
-    """Siblings whose names fit, of processes that are gone; the group is a process's id."""
-    named = re.compile(pattern)
-    return [
-        sibling
-        for sibling in path.parent.iterdir()
-        if (match := named.fullmatch(sibling.name)) and _is_gone(int(match[1]))
-    ]
-
-
-def _is_gone(process: int) -> bool:
-    # In a container every run may have the same id: one of its own is from an earlier run.
-    if process == os.getpid():
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:  # somebody else's
-        return False
-    return False
+        os.close(lock)
 
 
 def _put_back_or_remove(old: Path, path: Path) -> None:

@@ -1,12 +1,11 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ecgbeats.files import (
+    _HOST,
     canonical_json,
     folder_written_aside,
     sha256_arrays,
@@ -19,12 +18,9 @@ from ecgbeats.files import (
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture
-def gone() -> int:
-    """Id of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
+OURS = f"{_HOST}{'0' * 18}"
+# Of another machine.
+AWAY = "0" * 28
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -50,26 +46,26 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path, gone: int) -> None:
-    alive = os.getppid()
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     kept = {
-        f".a.{alive}.partial.txt",
-        f".out.{alive}.partial",
-        f".out.{alive}.old",
-        f".b.{gone}.partial.txt",
-        f".a.{gone}.partial.csv",
-        f".other.{gone}.old",
-        f"..out.{gone}.partial",
+        f".a.{AWAY}.partial.txt",
+        f".out.{AWAY}.partial",
+        f".b.{OURS}.partial.txt",
+        f".a.{OURS}.partial.csv",
+        f".other.{OURS}.old",
+        f"..out.{OURS}.partial",
     }
-    left = {f".a.{gone}.partial.txt", f".out.{gone}.partial", f".out.{gone}.old"}
+    left = {f".a.{OURS}.partial.txt", f".out.{OURS}.partial", f".out.{OURS}.old"}
     # Written aside within what was written aside.
-    left.add(f"..out.{gone}.partial.{gone}.partial")
-    for name in kept | left:
+    left.add(f"..out.{OURS}.partial.{OURS}.partial")
+    days_old = f".a.{AWAY[:-1]}1.partial.txt"
+    for name in kept | left | {days_old}:
         if "out" in name:
             (tmp_path / name).mkdir()
             (tmp_path / name / "content").write_text("half")
         else:
             (tmp_path / name).write_text("half")
+    os.utime(tmp_path / days_old, (1e9, 1e9))
     (tmp_path / "out").mkdir()
 
     write_text(tmp_path / "a.txt", "whole")
@@ -80,11 +76,33 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["other", "same"])
-def test_a_folder_lost_in_the_swap_is_put_back(tmp_path: Path, gone: int, own: bool) -> None:
-    old = tmp_path / f".out.{os.getpid() if own else gone}.old"
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_another_writes_at_the_same_time_is_left_alone(tmp_path: Path, nested: bool) -> None:
+    # As in two containers, whose processes have the same id.
+    with written_aside(tmp_path / "a.txt") as ours, ours.open("w") as file:
+        file.write("one\n")
+        write_text(tmp_path / "a.txt", "theirs")
+        file.write("two\n")
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
+
+    with folder_written_aside(tmp_path / "out") as folder:
+        if nested:
+            with folder_written_aside(folder) as within:
+                (within / "one").touch()
+        else:
+            (folder / "one").touch()
+        with folder_written_aside(tmp_path / "out") as theirs:
+            (theirs / "theirs").touch()
+        (folder / "two").touch()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"one", "two"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "out"}
+
+
+def test_a_folder_lost_in_the_swap_is_put_back(tmp_path: Path) -> None:
+    old = tmp_path / f".out.{OURS}.old"
     old.mkdir()
     (old / "content").write_text("old")
+    (tmp_path / f".out.{OURS}.partial").mkdir()
 
     with pytest.raises(RuntimeError), folder_written_aside(tmp_path / "out"):
         assert (tmp_path / "out" / "content").read_text() == "old"

@@ -9,6 +9,7 @@ import wfdb
 from ecgbeats.config import PhysioNetSource
 from ecgbeats.datasets import read_manifest
 from ecgbeats.errors import ChecksumError, ConfigError, DataError, FetchError
+from ecgbeats.files import written_aside
 from ecgbeats.sources.physionet import fetch_physionet
 from tests.support.databases import contents, write_database, write_sums
 
@@ -92,8 +93,11 @@ def test_second_run_keeps_right_files_and_replaces_wrong_ones(
 def test_partial_files_of_a_killed_run_are_removed(mirror: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / ".100.4711.partial.dat").write_bytes(b"half")
-    (out / ".RECORDS.4711.partial").write_bytes(b"half")
+    for name in ("100.dat", "RECORDS"):
+        with written_aside(out / name) as aside:
+            pass
+        (out / name).unlink()
+        aside.write_bytes(b"half")
     fetch_physionet(source(), "mitdb", out, mirror=str(mirror))
     assert not [name for name in contents(out) if "partial" in name]
 
