@@ -24,7 +24,7 @@ from ecgbeats.folds import make_folds
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.inference import HISTORY
 from ecgbeats.parallel import slots
-from pipelines import tracking
+from pipelines import flow_history, tracking
 from pipelines.dag import Dag, Stage, reproduce
 
 # The stage after which there is all that folds are made of.
@@ -74,6 +74,7 @@ def crossval(root: Path, recipe: str, asked: Asked) -> Crossvalidated:
     except EcgbeatsError as error:
         # Before any server is started: most often a slip in params.yaml or a name.
         return Crossvalidated(recipe, error=error)
+    flow_history.mend()
     named = crossval_flow.with_options(flow_run_name=f"crossval {recipe}")
     state = named(str(root), recipe, asked, return_state=True)
     outcome = state.result(raise_on_failure=False)

@@ -25,7 +25,7 @@ from ecgbeats.files import read_json
 from ecgbeats.gate import enforce, joined, verdict_markdown, write_verdict
 from ecgbeats.inference import HISTORY
 from ecgbeats.split import read_split
-from pipelines import ledger, promotion, registry, release, tracking
+from pipelines import flow_history, ledger, promotion, registry, release, tracking
 from pipelines.alone import alone
 from pipelines.bentos import Bentos
 from pipelines.dag import Dag, Lineage, Stage, reproduce
@@ -89,6 +89,7 @@ def retrain(root: Path, recipe: str) -> Run:
         with alone(root):
             # Before any server is started: most often a slip in params.yaml or a name.
             _open(root, recipe)
+            flow_history.mend()
             named = retrain_flow.with_options(flow_run_name=f"retrain {recipe}")
             outcome, message = _ended(named(str(root), recipe, return_state=True))
     except EcgbeatsError as error:

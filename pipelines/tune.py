@@ -20,7 +20,7 @@ from ecgbeats.errors import ConfigError, EcgbeatsError, ServiceError
 from ecgbeats.folds import make_folds
 from ecgbeats.imaging.store import BeatImages
 from ecgbeats.parallel import slots
-from pipelines import tracking
+from pipelines import flow_history, tracking
 from pipelines.crossval import prepared_images
 from pipelines.dag import Dag
 
@@ -64,6 +64,7 @@ def tune(root: Path, recipe: str, *, trials: int | None = None, jobs: int | None
     except EcgbeatsError as error:
         # Before any server is started: most often a slip in params.yaml or a name.
         return Tuned(recipe, error=error)
+    flow_history.mend()
     named = tune_flow.with_options(flow_run_name=f"tune {recipe}")
     state = named(str(root), recipe, trials, jobs, return_state=True)
     outcome = state.result(raise_on_failure=False)
