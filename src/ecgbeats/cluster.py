@@ -113,7 +113,7 @@ class Cluster:
         Raises
         ------
         ConfigError
-            Dask is not installed, or this folder cannot be written to.
+            Dask is not installed, or knows no such address; or this folder cannot be written to.
         ServiceError
             Nothing that answers is at the address.
         """
@@ -126,6 +126,7 @@ class Cluster:
                 f"dask {self.address}: expected the package distributed here "
                 f"(uv sync --group cluster); {error}"
             ) from None
+        _check_address(self.address)
         # It tells of each lost connection at length; what matters comes as an error of ours.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self.run = self._make_run()
@@ -228,6 +229,22 @@ def _limit_s() -> float:
     from dask.utils import parse_timedelta
 
     return float(parse_timedelta(dask.config.get("distributed.comm.timeouts.connect")))
+
+
+def _check_address(address: str) -> None:
+    """Before there is a client: half-made, it would be waited for when the process ends."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    try:
+        scheme, place = parse_address(address)
+        get_backend(scheme)
+        if scheme in ("tcp", "tls"):
+            parse_host_port(place)
+    except ValueError as error:
+        raise ConfigError(
+            f"dask {address}: expected a scheduler's address, as tcp://scheduler:8786; {error}"
+        ) from None
 
 
 def _connected(address: str) -> Client:

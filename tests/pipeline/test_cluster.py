@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import dask
-import distributed  # noqa: F401 - its settings are there before a test changes one
+import distributed
 import psutil
 import pytest
 import yaml
@@ -25,7 +25,7 @@ from ecgbeats import cluster
 from ecgbeats.cluster import on_cluster
 from ecgbeats.config import ModelParams, TrainParams
 from ecgbeats.crossval import Crossval, run_part
-from ecgbeats.errors import ContractError, ServiceError
+from ecgbeats.errors import ConfigError, ContractError, ServiceError
 from ecgbeats.files import sha256_tree
 from ecgbeats.folds import make_folds
 from ecgbeats.imaging.store import BeatImages
@@ -237,6 +237,19 @@ def test_an_address_at_which_nothing_answers_is_an_error_in_time() -> None:
     done = CliRunner().invoke(main, command, env={"DASK_SCHEDULER_ADDRESS": address})
     assert (done.exit_code, Path("raw").exists()) == (2, False)
     assert f"ServiceError: dask {address}: no scheduler answers" in done.output
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("foo://bar", "unknown address scheme 'foo'"), ("tcp://bar:port", "'port'"), ("bar", "port")],
+)
+def test_what_is_no_address_is_refused_before_there_is_a_client(
+    address: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "Client", None)
+    words = f"dask {address}: expected a scheduler's address.*{why}"
+    with on_cluster(address) as asked, pytest.raises(ConfigError, match=words):
+        asked.connect()
 
 
 def test_a_cluster_without_workers_is_an_error_in_time(
