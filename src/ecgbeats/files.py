@@ -32,8 +32,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     """Yield a sibling path to write to; rename it to `path` on success, remove it on error.
 
     The rename replaces atomically, so a reader sees the old file, the new one or none,
-    never a half-written one, whenever the process dies. What a process of this machine
-    left when it was killed is removed by the next that writes `path`.
+    never a half-written one, whenever the process dies or the power goes. What a process of
+    this machine left when it was killed is removed by the next that writes `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +45,7 @@ def written_aside(path: Path) -> Iterator[Path]:
                 _remove(left)
     with _locked_aside(path, f".{stem}.", f".partial{suffix}", Path.touch) as aside:
         yield aside
-        with aside.open("rb") as handle:
-            os.fsync(handle.fileno())
+        _sync(aside)
         _rename(aside, path)
 
 
@@ -75,6 +74,9 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         old = aside.with_suffix(".old")
         try:
             yield aside
+            for content in sorted(aside.rglob("*")):
+                _sync(content)
+            _sync(aside)
             if path.exists():
                 os.replace(path, old)
             _rename(aside, path)
@@ -110,9 +112,25 @@ def _locked_aside(
 
 def _rename(aside: Path, path: Path) -> None:
     os.replace(aside, path)
+    _sync(path.parent)
     if path in _locks:
         # Written aside in its turn: what has that name now is to be locked for as long.
         os.dup2(_locks[aside], _locks[path])
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk: the power may go, too."""
+    if path.is_symlink() or not (path.is_file() or path.is_dir()):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        # Some file systems do not take it of folders.
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
 
 
 def _beside(path: Path, *patterns: str) -> list[Path]:

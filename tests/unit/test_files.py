@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,30 @@ def test_a_swap_that_fails_leaves_the_old_folder(
 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (folder / "content").read_text() == "old"
+
+
+def test_all_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    replace = os.replace
+
+    def note(source: Path, target: Path) -> None:
+        done.append(f"rename {Path(target).name}")
+        replace(source, target)
+
+    def sync(handle: int) -> None:
+        done.append(re.sub(r"\.\d+\.", ".#.", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+
+    monkeypatch.setattr(os, "replace", note)
+    monkeypatch.setattr(os, "fsync", sync)
+    write_text(tmp_path / "a.txt", "whole")
+    assert done == [".a.#.partial.txt", "rename a.txt", tmp_path.name]
+    done.clear()
+    with folder_written_aside(tmp_path / "out") as aside:
+        (aside / "sub").mkdir()
+        (aside / "sub" / "one").touch()
+    assert done == ["sub", "one", ".out.#.partial", "rename out", tmp_path.name]
 
 
 def test_nan_is_not_written_as_json(tmp_path: Path) -> None:
