@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,19 +11,18 @@ from typing import Any
 import yaml
 
 from ecgbeats.config import read_params
-from ecgbeats.files import read_json, sha256_file, sha256_tree
+from ecgbeats.files import read_json, sha256_file
 from pipelines import packaging, registry
-from pipelines.packaging import CONTENT, GOLDEN, GOLDEN_BESIDE
+from pipelines.packaging import GOLDEN_BESIDE
 from pipelines.provenance import code_of
 from pipelines.registry import Registered
+from pipelines.stored import GOLDEN, is_whole, was_tried
 
 PARAMS, METRICS = "params.yaml", "metrics.json"
 # Ends the name of the recipe whose model answers plain pictures beside another's.
 PICTURES = "-picture"
 # Hash of what is packed, whatever the commit.
 _PACKED = "packed_sha256"
-# What is in a bento's src/ beside what was packed: of BentoML, and of Python once it has run.
-_ADDED = ("bentofile.yaml", "__pycache__")
 # Of the model itself; the commit among a bento's labels is that of the service's code.
 LABELS = ("data_hash", "images_hash", "weights_sha256", "spec_id")
 
@@ -35,11 +33,18 @@ class Bentos:
 
     root: Path
 
-    def has(self, tag: str) -> bool:
-        return packaging.has_bento(tag)
+    def is_whole(self, tag: str, folder: Path) -> bool:
+        """Whether the bento is here, byte for byte as packed, and of the model in `folder`."""
+        return is_whole(packaging.bento_folder(tag), folder)
+
+    def was_tried(self, tag: str) -> bool:
+        """Whether the bento, as it was built, has passed `verify` on this machine."""
+        return was_tried(packaging.bento_folder(tag))
 
     def build(self, version: Registered, folder: Path) -> str:
         """Build the bento of a version, whose model folder is `folder`, and return its tag.
+
+        One of that tag that is here whole is not built again.
 
         The champion of the recipe `<recipe>-picture`, if there is one, goes beside it.
         """
@@ -121,9 +126,10 @@ def build_by_content(
         version=f"{about.version}-{packed[:12]}",
         labels={**about.labels, _PACKED: packed},
     )
-    here = held(about.tag)
-    if here is not None and here.labels.get(_PACKED) == packed:
-        return about.tag
+    if is_whole(packaging.bento_folder(about.tag)):
+        here = held(about.tag)
+        if here is not None and here.labels.get(_PACKED) == packed:
+            return about.tag
     return packaging.build_bento(folder, golden, about, project=root, beside=beside)
 
 
@@ -164,16 +170,3 @@ def held(tag: str) -> Held | None:
                 for path in sorted(packaging.model_folder(model["tag"]).glob("*"))
             }
     return Held(about["labels"], files)
-
-
-def src_as_built(tag: str) -> bool:
-    """Whether code, requirements and golden batch of a bento are, byte for byte, what was packed.
-
-    By the hash among its labels.
-    """
-    folder = packaging.bento_folder(tag)
-    about = yaml.safe_load((folder / "bento.yaml").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory(prefix="ecgbeats-src-") as scratch:
-        packed = Path(scratch) / "src"
-        shutil.copytree(folder / "src", packed, ignore=shutil.ignore_patterns(*_ADDED))
-        return sha256_tree(packed) == str(about["labels"].get(CONTENT))

@@ -18,9 +18,10 @@ from ecgbeats.inference import CARD, ONNX
 from ecgbeats.model_card import model_card
 from pipelines import bentos, registry
 from pipelines.model_folder import card_of
-from pipelines.packaging import CARRIED, GOLDEN, BentoAbout, Source
+from pipelines.packaging import CARRIED, BentoAbout, Source
 from pipelines.promotion_log import overrides_in
 from pipelines.registry import Registered
+from pipelines.stored import GOLDEN
 
 METRICS, ORIGIN, WORDS, SUMS = "metrics.json", "origin.json", "MODEL_CARD.md", "SHA256SUMS"
 # Of the model for plain pictures.

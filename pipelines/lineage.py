@@ -17,11 +17,13 @@ from ecgbeats.inference import CARD, KERAS, ONNX
 from ecgbeats.models import is_estimator
 from ecgbeats.weights import weights_hash
 from pipelines import ledger, registry
-from pipelines.bentos import Held, held, src_as_built
+from pipelines.bentos import Held, held
 from pipelines.dag import cached_state
 from pipelines.model_folder import card_of, load
+from pipelines.packaging import bento_folder
 from pipelines.provenance import has_commit
 from pipelines.registry import CLASSIFIER, Registered
+from pipelines.stored import src_as_built
 
 State = Literal["verified", "not here", "DIFFERS"]
 # Labels of a bento that repeat tags of its version.
@@ -173,7 +175,7 @@ def _bento(bento: str | None, here: Held | None, model: Path | None, version: Re
         apart += [name for name, digest in files.items() if here.files.get(name) != digest]
     if apart:
         return Link("bento", bento, "DIFFERS", f"{', '.join(apart)} not as of the version")
-    if not src_as_built(bento):
+    if not src_as_built(bento_folder(bento)):
         return Link("bento", bento, "DIFFERS", "its src/ is not what was packed")
     if model is None:
         return Link("bento", bento, "not here", "its model can be compared with nothing")

@@ -1,7 +1,7 @@
 """A model as a bento: built from the lock, versioned by what it holds, and tried out.
 
-Nothing half-done is ever in the store: model and bento are built in a store of their own
-beside it and moved over, each in one rename.
+Nothing half-built is ever in the store: model and bento are built in a store of their own
+beside it and moved over, each in one rename. Which bentos were tried, `pipelines.stored` knows.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from ecgbeats.imaging.png import encode_png
 from ecgbeats.inference import CARD, ONNX
 from ecgbeats.labels import LabelScheme
 from pipelines.dockerfile import DEPLOY, base_image
+from pipelines.stored import BUNDLE, CONTENT, GOLDEN, is_whole, mark_tried
 
-BUNDLE, GOLDEN, REQUIREMENTS = "bundle.json", "golden.npz", "requirements.txt"
+REQUIREMENTS = "requirements.txt"
 # For the image. BentoML's own list cannot have hashes: it adds a line without one.
 HASHED = "requirements-hashed.txt"
 GOLDEN_BESIDE = "golden-beside.npz"
@@ -81,8 +82,6 @@ _OF_METRICS = (
     "accuracy_interval", "gross", "without_largest_patient", "calibration",
 )  # fmt: skip
 
-# Label by which a bento is known to hold just this code, model and requirements.
-CONTENT = "content_sha256"
 _STOPS_IN_S = 10.0
 _POLL_S = 0.1
 _LOG_LINES = 30
@@ -180,7 +179,7 @@ def build_bento(
     -------
     str
         The bento's tag. A bento of that tag with the same labels and content is not
-        built again.
+        built again; one that was damaged is replaced.
 
     Raises
     ------
@@ -203,7 +202,8 @@ def build_bento(
         target = home / "bentos" / about.name / about.version
         if target.exists():
             _check_same(target, labels)
-            return about.tag
+            if is_whole(target):
+                return about.tag
         order = {
             "name": about.name,
             "version": about.version,
@@ -228,8 +228,9 @@ def build_bento(
                 env={**_environment(), "BENTOML_HOME": building},
                 stdin=json.dumps(order),
             )
-            for model in models:
-                _move(Path(building), home, "models", *model.split(":"))
+            for model, folder in models.items():
+                keep = _holds_same(home.joinpath("models", *model.split(":")), folder)
+                _move(Path(building), home, "models", *model.split(":"), keep=keep)
             _move(Path(building), home, "bentos", about.name, about.version)
     return about.tag
 
@@ -369,6 +370,8 @@ def verify_bento(
 ) -> Verified:
     """Start the built bento and hold its answers over HTTP against the offline ones.
 
+    That it passed is remembered with the store.
+
     Parameters
     ----------
     beside : Path, optional
@@ -393,6 +396,7 @@ def verify_bento(
             f"{tag}: its probabilities differ from the offline ones by up to {apart:.1e}; "
             f"expected at most {tolerance:.0e}"
         )
+    mark_tried(bento_folder(tag))
     return Verified(tag, sum(len(batch.images) for batch in batches), apart, ready_s)
 
 
@@ -540,8 +544,11 @@ def _check_beside(model_folder: Path, beside: Source) -> None:
 
 
 def _check_same(bento: Path, labels: Mapping[str, str]) -> None:
-    """Raise unless the bento in the store is just the one that would be built now."""
-    stored = yaml.safe_load((bento / "bento.yaml").read_text(encoding="utf-8"))["labels"]
+    """Raise unless the bento in the store is just the one that would be built now, or was."""
+    try:
+        stored = {**yaml.safe_load((bento / "bento.yaml").read_text(encoding="utf-8"))["labels"]}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return  # cut off, or gone
     differing = sorted(key for key in {*stored, *labels} if stored.get(key) != labels.get(key))
     if differing:
         raise ServiceError(
@@ -553,11 +560,27 @@ def _check_same(bento: Path, labels: Mapping[str, str]) -> None:
         )
 
 
-def _move(source: Path, home: Path, kind: str, name: str, version: str) -> None:
-    """Move one finished item from one store to another and name it the latest there."""
+def _holds_same(target: Path, folder: Path) -> bool:
+    """Whether the model in the store is that of `folder`: bentos share it, and may be running."""
+    return all(
+        (target / name).is_file() and sha256_file(target / name) == sha256_file(folder / name)
+        for name in (CARD, ONNX)
+    )
+
+
+def _move(
+    source: Path, home: Path, kind: str, name: str, version: str, *, keep: bool = False
+) -> None:
+    """Move one finished item from one store to another and name it the latest there.
+
+    One that is there already is replaced, unless it is to be kept.
+    """
     target = home / kind / name / version
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
+    if not keep:
+        if target.exists():
+            # It is removed with the build's own store.
+            os.replace(target, source / f"{kind}-{name}-replaced")
         os.replace(source / kind / name / version, target)
     write_text(target.parent / "latest", version)
 

@@ -24,7 +24,6 @@ from ecgbeats.golden import read_golden
 from ecgbeats.imaging.spec import spec_from_json
 from ecgbeats.inference import CARD
 from pipelines import ledger, registry
-from pipelines.bentos import GOLDEN
 from pipelines.dag import Dag
 from pipelines.gating import (
     METRICS,
@@ -49,6 +48,7 @@ from pipelines.promotion_log import (
 )
 from pipelines.provenance import user_of
 from pipelines.registry import Registered, model_name
+from pipelines.stored import GOLDEN
 
 _TOLERANCE = 1e-5
 
@@ -56,7 +56,8 @@ _TOLERANCE = 1e-5
 class BentoStore(Protocol):
     """What is needed of `pipelines.bentos.Bentos`."""
 
-    def has(self, tag: str) -> bool: ...
+    def is_whole(self, tag: str, folder: Path) -> bool: ...
+    def was_tried(self, tag: str) -> bool: ...
     def build(self, version: Registered, folder: Path) -> str: ...
     def verify(self, tag: str, folder: Path) -> str: ...
 
@@ -209,8 +210,8 @@ def rollback(
         _smoke_test(candidate)
         tell("answers as it did")
         bento = former.tags.get("bento")
-        if bento is None or not bentos.has(bento):
-            # Another machine's, or removed since.
+        if bento is None or not bentos.is_whole(bento, candidate.model):
+            # Another machine's, or removed or damaged since.
             bento = _built(bentos, former, candidate.model, tell)
         else:
             tell(f"bento answers as offline: {bentos.verify(bento, candidate.model)}")
@@ -239,8 +240,9 @@ def take_in(
 ) -> Entry:
     """What a run does with a version that passed: champion if there is none, else challenger.
 
-    The champion's bento is made anew where it is not here, or where what is packed has changed.
-    One whose images today's code draws otherwise stays in the bento that it has.
+    The champion's bento is made anew where it is not here or was damaged, or where what is packed
+    has changed, and tried out unless that was done before. One whose images today's code draws
+    otherwise stays in the bento that it has.
 
     Returns
     -------
@@ -261,15 +263,17 @@ def take_in(
         champion = made if holder is None else registry.version_of(made.name, holder)
         folder = registry.fetch_model(champion, Path(scratch) / "model")
         held = log.last.bento if log.last else None
-        there = held is not None and bentos.has(held)
-        if log.last is not None and there and not _drawn_as_ever(folder):
+        if (
+            log.last is not None
+            and held is not None
+            and not _drawn_as_ever(folder)
+            and bentos.is_whole(held, folder)
+        ):
+            _try_out(bentos, held, folder, tell)
             tell(f"{held}: kept; today's renderer draws other images for version {holder}")
             return log.last
         bento = bentos.build(champion, folder)
-        if log.last is not None and there and held == bento:
-            tell(f"{bento}: built and checked before")
-            return log.last
-        tell(f"{bento}: answers as offline ({bentos.verify(bento, folder)})")
+        _try_out(bentos, bento, folder, tell)
         if log.last is not None and held == bento:
             return log.last
         if holder is None:
@@ -350,6 +354,13 @@ def _built(bentos: BentoStore, version: Registered, folder: Path, tell: Tell) ->
     tell("bento built")
     tell(f"bento answers as offline: {bentos.verify(bento, folder)}")
     return bento
+
+
+def _try_out(bentos: BentoStore, bento: str, folder: Path, tell: Tell) -> None:
+    if bentos.was_tried(bento):
+        tell(f"{bento}: built and checked before")
+    else:
+        tell(f"{bento}: answers as offline ({bentos.verify(bento, folder)})")
 
 
 def _smoke_test(candidate: Candidate) -> None:

@@ -14,8 +14,8 @@ from ecgbeats.inference import CARD
 from pipelines import ledger, lineage, registry
 from pipelines.ledger import Ledger
 from pipelines.lineage import Link
-from pipelines.packaging import CONTENT
 from pipelines.registry import Registered
+from pipelines.stored import CONTENT
 from tests.support.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.pipeline

@@ -31,6 +31,7 @@ def champions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]
     held: dict[str, Any] = {}
     (tmp_path / "metrics.json").write_text('{"accuracy": 0.9}')
     monkeypatch.setattr(registry, "champion", held.get)
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(bentos, "held", lambda _: None)
     monkeypatch.setattr(bentos.packaging, "packed_sha256", lambda *_, **__: "c0de" * 16)
     monkeypatch.setattr(registry, "fetch_model", lambda *_: tmp_path / "model")
@@ -99,5 +100,6 @@ def test_one_that_is_here_is_not_built_again_on_another_commit(
     monkeypatch.setattr(bentos.packaging, "build_bento", lambda *_, **__: built.append(_))
     here = Held({"packed_sha256": "c0de" * 16, "git_commit": "of another day"}, {})
     monkeypatch.setattr(bentos, "held", lambda _: here)
+    monkeypatch.setattr(bentos, "is_whole", lambda *_: True)
     tag = Bentos(PROJECT).build(champion("mitdb-aami5"), tmp_path)
     assert tag == "ecgbeats-mitdb-aami5:4-c0dec0dec0de" and built == []

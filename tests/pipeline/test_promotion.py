@@ -318,6 +318,31 @@ def test_a_former_champion_without_its_bento_here_gets_one(store: Registry) -> N
     agree(store)
 
 
+def test_a_bento_that_failed_its_trial_is_tried_again(store: Registry) -> None:
+    (store.root / "bentos" / f"{NAME}.1").unlink()
+    before = store.state()
+    for _ in range(2):
+        with pytest.raises(ServiceError, match="differ"):
+            store.take_in("c1", bentos=FileBentos(store.root / "bentos", spoilt=True))
+    bentos = store.bentos
+    for _ in range(2):
+        store.take_in("c1", bentos=bentos)
+    assert bentos.verified == [f"{NAME}.1"]
+    assert store.state()["log"] == before["log"]
+
+
+@pytest.mark.parametrize("what", ["take_in", "rollback"])
+def test_a_damaged_bento_is_made_anew_and_tried(store: Registry, what: str) -> None:
+    if what == "rollback":
+        store.promote()
+    (store.root / "bentos" / f"{NAME}.1").write_text("cut off\ntried")
+    bentos = store.bentos
+    getattr(store, what)(*(["c1"] if what == "take_in" else []), bentos=bentos)
+    assert bentos.verified == [f"{NAME}.1"]
+    assert not (store.root / "bentos" / f"{NAME}.1").read_text().startswith("cut off")
+    agree(store)
+
+
 def redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The renderer changes: models of before take images that it draws no more."""
     monkeypatch.setattr("ecgbeats.imaging.spec.RENDERER_VERSION", 4711)
@@ -678,6 +703,7 @@ def test_these_are_the_steps_of_a_run(
     monkeypatch.chdir(tmp_path)
     if content == "c1":
         shutil.copyfile(template.root / "empty.db", tmp_path / "mlflow.db")
+        shutil.rmtree(tmp_path / "bentos")
     store.enter()
     told: list[str] = []
     store.take_in(content, tell=told.append)

@@ -33,6 +33,7 @@ from ecgbeats.golden import read_golden, write_golden
 from ecgbeats.imaging.png import encode_png
 from ecgbeats.inference import CARD, ONNX
 from pipelines.packaging import BentoAbout, Source, build_bento, served, verify_bento
+from pipelines.stored import is_whole, mark_tried, was_tried
 from tests.support.bentos import ABOUT, PROJECT, Built
 from tests.support.tiny_model import (
     CLASSES,
@@ -563,6 +564,41 @@ def test_a_tag_never_gets_another_content(built: Built, tmp_path: Path) -> None:
         build_bento(tmp_path / "model", tmp_path / "golden.npz", ABOUT, project=PROJECT)
 
 
+def test_a_damaged_bento_is_not_whole_and_is_made_anew(store: Built) -> None:
+    def build() -> None:
+        build_bento(store.model, store.golden, ABOUT, project=PROJECT, beside=store.beside)
+
+    network = next((store.home / "models" / ABOUT.name).rglob(ONNX))
+    beside = next((store.home / "models" / store.beside.about.name).rglob(ONNX))
+    code = store.folder / "src" / "bento" / "service.py"
+    other = store.beside.folder
+    assert is_whole(store.folder, with_golden(store)) and not is_whole(store.folder, other)
+    mark_tried(store.folder)
+    for path in (network, beside, code, store.folder / "bento.yaml"):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 3])
+        assert not is_whole(store.folder), path
+        if path == network:
+            continue
+        path.write_bytes(content)
+    # Of what was damaged, no more is replaced; the new bento was not tried yet.
+    inode = beside.stat().st_ino
+    build()
+    assert is_whole(store.folder) and sha256_file(network) == sha256_file(store.model / ONNX)
+    assert beside.stat().st_ino == inode and not was_tried(store.folder)
+    assert not list(store.home.glob(".building-*"))
+    shutil.rmtree(store.home / "models")
+    assert not is_whole(store.folder)
+
+
+def with_golden(built: Built) -> Path:
+    """The model folder as the registry gives it."""
+    folder = built.home / "registered"
+    shutil.copytree(built.model, folder)
+    shutil.copyfile(built.golden, folder / "golden.npz")
+    return folder
+
+
 def test_two_versions_live_side_by_side(store: Built) -> None:
     newer = BentoAbout(ABOUT.name, "4-8e6c9d1-3f2a91c", {**ABOUT.labels, "model_version": "4"})
     shouted = replace(newer, name=newer.name.upper())
@@ -644,6 +680,7 @@ def test_the_bento_reproduces_the_golden_batch(
     (counters / "counter_1.db").write_bytes(b"of a service that runs")
     verified = verify_bento(built.tag, built.golden, beside=built.beside.golden)
     assert verified.tag == built.tag
+    assert was_tried(built.folder)
     assert verified.images == 5 + 5
     assert verified.greatest_difference <= 1e-5
     assert (counters / "counter_1.db").read_bytes() == b"of a service that runs"

@@ -15,8 +15,9 @@ import mlflow
 
 from ecgbeats.config import Params
 from ecgbeats.errors import ServiceError
-from ecgbeats.files import write_json, write_text
+from ecgbeats.files import read_json, write_json, write_text
 from ecgbeats.golden import read_golden
+from ecgbeats.inference import CARD
 from pipelines import ledger, promotion, registry
 from pipelines.dag import Lineage
 from pipelines.promotion import Project
@@ -90,9 +91,19 @@ def registered(files: Path, content: str) -> Registered:
     )
 
 
+_TRIED = "tried"
+
+
+def _weights(folder: Path) -> str:
+    return str(read_json(folder / CARD)["weights_sha256"])
+
+
 @dataclass
 class FileBentos:
-    """A bento store in which a bento is a file, that may be spoilt."""
+    """A bento store in which a bento is a file, that may be spoilt.
+
+    Its lines are the model's weights and, once it was tried, that it was.
+    """
 
     folder: Path
     spoilt: bool = False
@@ -102,15 +113,26 @@ class FileBentos:
     def has(self, tag: str) -> bool:
         return (self.folder / tag).is_file()
 
+    def is_whole(self, tag: str, folder: Path) -> bool:
+        return self.has(tag) and self._lines(tag)[:1] == [_weights(folder)]
+
+    def was_tried(self, tag: str) -> bool:
+        return self.has(tag) and self._lines(tag)[1:] == [_TRIED]
+
+    def _lines(self, tag: str) -> list[str]:
+        return (self.folder / tag).read_text().split("\n")
+
     def build(self, version: Registered, folder: Path) -> str:
         tag = f"{version.name}.{version.version}{self.code}"
-        write_text(self.folder / tag, version.tags["weights_sha256"])
+        if not self.is_whole(tag, folder):
+            write_text(self.folder / tag, _weights(folder))
         return tag
 
     def verify(self, tag: str, folder: Path) -> str:
-        if self.spoilt:
+        if self.spoilt or not self.is_whole(tag, folder):
             raise ServiceError(f"{tag}: its probabilities differ")
         self.verified.append(tag)
+        write_text(self.folder / tag, f"{_weights(folder)}\n{_TRIED}")
         return f"{len(read_golden(folder / 'golden.npz').images)} images"
 
 
