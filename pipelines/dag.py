@@ -24,7 +24,7 @@ import yaml
 from ecgbeats import errors
 from ecgbeats.errors import ConfigError, ContractError, EcgbeatsError, ServiceError
 from ecgbeats.files import canonical_json, read_json, sha256_text
-from pipelines.mending import keep_lock
+from pipelines.mending import keep_lock, lock_is_written
 
 # The stage that every recipe ends with.
 LAST = "verdict"
@@ -329,7 +329,7 @@ def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
         It failed; the message says why in the stage's own words, if it had any, else it ends
         with the last lines of the output.
     """
-    keep_lock(root)
+    keep_lock(root, stage.address)
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage.address]
     last: list[str] = []
     with subprocess.Popen(
@@ -354,6 +354,7 @@ def reproduce(root: Path, stage: Stage, tell: Callable[[str], None]) -> None:
             raise
     if process.returncode:
         raise ServiceError(f"stage {stage.address} failed:{_cause(last)}")
+    lock_is_written(root)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
-from ecgbeats.errors import ServiceError
+from ecgbeats.errors import ContractError, ServiceError
 from pipelines import mending
 from pipelines.alone import MARK, alone
 from pipelines.packaging import clear_unfinished
@@ -153,24 +154,95 @@ def test_two_in_one_process_share_what_they_started(tmp_path: Path) -> None:
     assert MARK not in os.environ
 
 
-@pytest.mark.parametrize("size", [0, 1, 20, 150], ids=lambda size: f"{size} bytes")
-def test_dvcs_files_that_were_cut_off_are_mended(tmp_path: Path, size: int, tried: Tried) -> None:
-    tmp = tmp_path / ".dvc/tmp"
-    tmp.mkdir(parents=True)
-    stage = {"cmd": "true", "outs": [{"path": "a", "md5": "0" * 32, "size": 1}]}
-    whole = json.dumps({"schema": "2.0", "stages": {f"s{k}": stage for k in range(4)}})
-    (tmp_path / "dvc.lock").write_text(whole)
+def _lock(**made: str) -> str:
+    """A lock of DVC's, by stages: what each has made."""
+    stages = {
+        f"{name}@x": {
+            "cmd": f"python {name}.py --some option --another one --and a last one {text}",
+            "deps": [{"path": f"{name}.py", "hash": "md5", "md5": "0" * 32, "size": 7}],
+            "params": {"params.yaml": {"epochs": 3}},
+            "outs": [
+                {"path": f"{name}{k}", "hash": "md5", "md5": text * 32, "size": 1} for k in (1, 2)
+            ],
+        }
+        for name, text in made.items()
+    }
+    return yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
+
+
+@pytest.mark.parametrize("stage", ["fetch", "render", "train", "evaluate"])
+def test_a_lock_of_dvc_cut_off_at_any_byte_is_mended(
+    tmp_path: Path, stage: str, tried: Tried
+) -> None:
+    before = {"fetch": "a", "render": "b", "train": "c"}
+    lock, whole = tmp_path / "dvc.lock", _lock(**before)
+    new = _lock(**(before | {stage: "d"}))
     with tried("DVC's files cut off"):
-        mending.keep_lock(tmp_path)
-        (tmp_path / "dvc.lock").write_text(whole[:size])
-        (tmp / "rwlock").write_text('{"write": {"/a": {"pid": 1, "cmd": "dvc repro"'[:size])
+        for size in range(len(new)):
+            # Up to there nothing has changed, and nothing has to be put back.
+            same = whole.startswith(new[:size]) and size == len(whole)
+            cut = mending._was_cut(new[:size].encode(), whole.encode(), f"{stage}@x")
+            assert cut or same, size
+        lock.write_text(whole)
+        mending.keep_lock(tmp_path, f"{stage}@x")
+        lock.write_text(new[: 2 * len(new) // 3])
         mending.mend(tmp_path)
-        assert (tmp_path / "dvc.lock").read_text() == whole
-        assert not (tmp / "rwlock").exists()
-        # What is whole stays, though it is another than what was kept.
-        (tmp_path / "dvc.lock").write_text(whole.replace("true", "false"))
+        assert lock.read_text() == whole
+    # What DVC has written whole stays; of a last entry nobody can know whether it is.
+    mending.keep_lock(tmp_path, f"{stage}@x")
+    lock.write_text(new)
+    mending.mend(tmp_path)
+    assert lock.read_text() == (new if stage in ("fetch", "render") else whole)
+
+
+def test_a_first_lock_of_dvc_that_was_cut_off_is_removed(tmp_path: Path, tried: Tried) -> None:
+    with tried("DVC's files cut off"):
+        mending.keep_lock(tmp_path, "fetch@x")
+        (tmp_path / "dvc.lock").write_text(_lock(fetch="a")[:90])
         mending.mend(tmp_path)
-        assert "false" in (tmp_path / "dvc.lock").read_text()
+        assert not (tmp_path / "dvc.lock").exists()
+
+
+def test_a_lock_that_others_wrote_stays_as_it_is(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(_lock(fetch="a", render="b", train="c"))
+    theirs = _lock(fetch="f", render="e", train="d")
+    # After a run that was killed, and after one that was not.
+    for ended in (False, True):
+        mending.keep_lock(tmp_path, "train@x")
+        if ended:
+            mending.lock_is_written(tmp_path)
+        lock.write_text(theirs)
+        mending.mend(tmp_path)
+        assert lock.read_text() == theirs
+        theirs = _lock(fetch="g")
+
+
+def test_a_conflict_in_a_lock_of_dvc_is_left_to_people(tmp_path: Path) -> None:
+    ours, theirs = (_lock(fetch="a", train=text).splitlines(keepends=True) for text in "bc")
+    # As git leaves it in the entry of a stage.
+    conflict = "".join(
+        [*ours[:15], "<<<<<<< HEAD\n", *ours[15:], "=======\n", *theirs[15:], ">>>>>>> other\n"]
+    )
+    (tmp_path / "dvc.lock").write_text("".join(ours))
+    mending.keep_lock(tmp_path, "train@x")
+    (tmp_path / "dvc.lock").write_text(conflict)
+    named = r"dvc\.lock: .* conflict .*docs/remotes\.md"
+    with pytest.raises(ContractError, match=named), alone(tmp_path):
+        pass
+    assert (tmp_path / "dvc.lock").read_text() == conflict
+
+
+@pytest.mark.parametrize("size", [0, 1, 20], ids=lambda size: f"{size} bytes")
+def test_a_list_of_locks_that_was_cut_off_is_removed(
+    tmp_path: Path, size: int, tried: Tried
+) -> None:
+    rwlock = tmp_path / ".dvc/tmp/rwlock"
+    rwlock.parent.mkdir(parents=True)
+    with tried("DVC's files cut off"):
+        rwlock.write_text('{"write": {"/a": {"pid": 1, "cmd": "dvc repro"'[:size])
+        mending.mend(tmp_path)
+        assert not rwlock.exists()
 
 
 def test_a_lock_of_dvc_whose_number_another_process_has_is_nobodys(
