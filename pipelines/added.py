@@ -115,20 +115,21 @@ def find(root: Path, name: str, *, unfinished: bool = False) -> Entry | None:
     path = pointer_of(root, name)
     if not path.is_file():
         return None
-    stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if unfinished and isinstance(stored, dict) and _META not in (stored.get("meta") or {}):
-        return None
     try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tracked, _ = (str(stored["outs"][0][key]) for key in ("md5", "path"))
+        if unfinished and _META not in (stored.get("meta") or {}):
+            return None
         values: dict[str, Any] = stored["meta"][_META]
         history = [Version(**each) for each in values.pop("history")]
         # What lies here is what DVC says, whatever the listing remembers.
-        if not unfinished and history[-1].md5 != str(stored["outs"][0]["md5"]).removesuffix(".dir"):
+        if not unfinished and history[-1].md5 != tracked.removesuffix(".dir"):
             raise ValueError("its last version is not the one that DVC tracks")
         return Entry(name=name, history=history, **values)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise DataError(
-            f"{path}: expected what `ecgbeats data add` writes below meta: {error}; "
-            f"add {name} again, or remove the file"
+            f"{path}: expected what DVC and `ecgbeats data add` write: {error!r}; "
+            f"add {name} again; if that does not help, take the file from git, or remove it"
         ) from error
 
 

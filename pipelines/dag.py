@@ -12,8 +12,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ import yaml
 from ecgbeats import errors
 from ecgbeats.errors import ConfigError, ContractError, EcgbeatsError, ServiceError
 from ecgbeats.files import canonical_json, read_json, sha256_text
+from pipelines import added
 from pipelines.mending import keep_lock, lock_is_written
 
 # The stage that every recipe ends with.
@@ -116,13 +117,9 @@ class Dag:
         ServiceError
             DVC cannot say, e.g. because another run holds its lock.
         """
-        from dvc.exceptions import DvcException
-
         target = f"{self._root / 'dvc.yaml'}:{stage.address}"
-        try:
+        with _in_words(self._root, f"{stage.address}: "):
             return not self._now().status(targets=[target])
-        except DvcException as error:
-            raise ServiceError(f"DVC: {stage.address}: {error}") from error
 
     def check_whole(self, stage: Stage) -> None:
         """Make sure that what `stage` made is what dvc.lock says, every file by its hash.
@@ -182,14 +179,11 @@ class Dag:
         return self._repo
 
     def _open(self) -> Any:
-        from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
-        try:
+        with _in_words(self._root):
             repo = Repo(str(self._root))
             repo.index.check_graph()
-        except DvcException as error:
-            raise ServiceError(f"DVC: {error}") from error
         return repo
 
     def _nodes(self, recipe: str, beside: Sequence[str] = ()) -> list[Any]:
@@ -274,7 +268,6 @@ def track(root: Path, folder: Path) -> str:
     ServiceError
         DVC failed, e.g. because another run holds its lock.
     """
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     # It tells of commands for git, which the caller does in its own words.
@@ -282,9 +275,8 @@ def track(root: Path, folder: Path) -> str:
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        (stage,) = Repo(str(root)).add([str(folder)])
-    except DvcException as error:
-        raise ServiceError(f"DVC: {folder.name} could not be added: {error}") from error
+        with _in_words(root, f"{folder.name} could not be added: "):
+            (stage,) = Repo(str(root)).add([str(folder)])
     finally:
         logger.setLevel(level)
     return str(stage.outs[0].hash_info.value).removesuffix(".dir")
@@ -292,27 +284,37 @@ def track(root: Path, folder: Path) -> str:
 
 def tracked_as_is(root: Path, folder: Path) -> bool:
     """Whether `folder` is under DVC by a .dvc file, and lies here as that says."""
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     pointer = folder.with_name(f"{folder.name}.dvc")
     if not pointer.is_file() or not folder.is_dir():
         return False
-    try:
+    with _in_words(root, f"{folder.name}: "):
         return not Repo(str(root)).status(targets=[str(pointer)])
-    except DvcException as error:
-        raise ServiceError(f"DVC: {folder.name}: {error}") from error
 
 
 def untrack(root: Path, folder: Path) -> None:
     """Remove `folder` and its .dvc file; what DVC's cache holds of it stays."""
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    try:
+    with _in_words(root, f"{folder.name} could not be removed: "):
         Repo(str(root)).remove(f"{folder}.dvc", outs=True)
+
+
+@contextmanager
+def _in_words(root: Path, what: str = "") -> Iterator[None]:
+    """DVC's errors as ours, and those that a .dvc file makes which was cut off."""
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
     except DvcException as error:
-        raise ServiceError(f"DVC: {folder.name} could not be removed: {error}") from error
+        raise ServiceError(f"DVC: {what}{error}") from error
+    except (LookupError, TypeError, AttributeError):
+        # DVC does not say of which file: of ours it is the one that raises here.
+        for name in added.names(root):
+            added.find(root, name, unfinished=True)
+        raise
 
 
 def _md5(path: Path) -> str:

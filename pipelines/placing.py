@@ -1,6 +1,7 @@
 """New data in place of old under `data/added`: until DVC and the listing have them, the old stay.
 
-What is aside lies beside, hidden: `.NAME.new` is written, `.NAME.old` is what it replaces.
+What is aside lies beside, hidden: `.NAME.new` is written, `.NAME.old` is what it replaces, and
+`.NAME.pointer` its .dvc file, which DVC writes in place; that one is empty where there was none.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ def alone(root: Path) -> Iterator[None]:
 def recover(root: Path, name: str) -> None:
     """Clear up after a process that was killed: the new version, if it was listed, else the old."""
     place, old = added.folder_of(root, name), _old_of(root, name)
+    if _said_of(root, name).exists():
+        if not as_listed(root, name):
+            _put_pointer_back(root, name)
+        _said_of(root, name).unlink()
     if not old.exists():
         return
     if as_listed(root, name):
@@ -78,8 +83,8 @@ def in_place(root: Path, name: str) -> Iterator[None]:
     locked or gone.
     """
     place, fresh, old = added.folder_of(root, name), fresh_of(root, name), _old_of(root, name)
-    pointer = added.pointer_of(root, name)
-    said = pointer.read_text(encoding="utf-8") if pointer.is_file() else None
+    pointer, said = added.pointer_of(root, name), _said_of(root, name)
+    write_text(said, pointer.read_text(encoding="utf-8") if pointer.is_file() else "")
     try:
         if place.exists():
             os.replace(place, old)
@@ -90,14 +95,25 @@ def in_place(root: Path, name: str) -> Iterator[None]:
             shutil.rmtree(place, ignore_errors=True)
         if old.exists():
             os.replace(old, place)
-        if said is None:
-            pointer.unlink(missing_ok=True)
-        else:
-            write_text(pointer, said)
+        _put_pointer_back(root, name)
+        said.unlink()
         raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+    said.unlink()
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_pointer_back(root: Path, name: str) -> None:
+    pointer, said = added.pointer_of(root, name), _said_of(root, name).read_text(encoding="utf-8")
+    if said:
+        write_text(pointer, said)
+    else:
+        pointer.unlink(missing_ok=True)
+
+
+def _said_of(root: Path, name: str) -> Path:
+    return added.folder_of(root, name).with_name(f".{name}.pointer")
 
 
 def _old_of(root: Path, name: str) -> Path:

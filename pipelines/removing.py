@@ -23,6 +23,7 @@ def remove(root: Path, name: str) -> Entry:
         Something is being added or removed just now.
     """
     with placing.alone(root):
+        placing.recover(root, name)
         entry = added.get(root, name)
         users = users_of(read_params(root / "params.yaml"), name)
         if users:

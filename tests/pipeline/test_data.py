@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
+import sys
 import zipfile
 from pathlib import Path
 
@@ -202,6 +204,50 @@ def test_a_patient_map_names_people_who_are_there(bare: Project) -> None:
     _check_patients({"r1": f"small/{somebody}", "r2": "anna"}, known)
     with pytest.raises(ConfigError, match=r"expected a patient of small, .*; got 'small/nobody'"):
         _check_patients({"r1": "small/nobody"}, known)
+
+
+_KILLED = """
+import os, signal, sys
+import dvc.utils.serialize._yaml
+import ruamel.yaml
+dump, size = ruamel.yaml.YAML.dump, int(sys.argv.pop(1))
+def die(self, data, stream=None, **more):
+    if str(getattr(stream, "name", "")).endswith("ward.dvc"):
+        dump(self, data, stream, **more)
+        stream.flush()
+        os.truncate(stream.fileno(), size)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return dump(self, data, stream, **more)
+ruamel.yaml.YAML.dump = die
+from pipelines.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("size", "again"), [(0, True), (30, False)], ids=["second", "first"])
+def test_killed_while_dvc_writes_its_file_no_version_is_lost(
+    bare: Project, size: int, again: bool
+) -> None:
+    root, pointer = bare.root, added.pointer_of(bare.root, "ward")
+    if again:
+        add_here(bare)
+        write_record(root.parent / "clinic", "r6", 900)
+    words = ["data", "add", "ward", "../clinic", "--patients", "../people.csv", "--no-model"]
+    killed = bare.call(sys.executable, "-c", _KILLED, str(size), *words)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert pointer.stat().st_size == size
+    if again:
+        entry = add_here(bare).entry
+        assert [version.number for version in entry.history] == [1, 2]
+    else:
+        # Whoever opens DVC's graph is told which file it is.
+        with pytest.raises(DataError, match=r"ward\.dvc: expected .* add ward again"):
+            Dag(root)
+        with pytest.raises(ConfigError, match="got 'ward'"):
+            remove(root, "ward")
+        Dag(root)
+    assert pointer.exists() == again
+    assert [path.name for path in (root / "data/added").glob(".ward.*")] == []
 
 
 def test_data_are_not_removed_while_others_are_added(bare: Project) -> None:
