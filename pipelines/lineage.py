@@ -6,7 +6,7 @@ raw data -> images -> weights -> version in MLflow -> bento -> commits of the co
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from pipelines.dag import cached_state
 from pipelines.model_folder import card_of, load
 from pipelines.packaging import bento_folder
 from pipelines.provenance import has_commit
+from pipelines.registered_files import differences, untagged
 from pipelines.registry import CLASSIFIER, Registered
 from pipelines.stored import src_as_built
 
@@ -100,14 +101,14 @@ def _links(root: Path, version: Registered, bento: str | None, scratch: Path) ->
         yield _of_dvc(root, what, tags[key])
     model = None
     try:
-        model = registry.fetch_model(version, scratch)
+        model = registry.fetch_unchecked(version, scratch)
     except ServiceError as error:
         # Where the artifacts lie may be out of reach while the rest of the chain is not.
         yield Link("weights", tags["weights_sha256"], "not here", str(error))
         yield Link("network", "not known", "not here", f"MLflow, {CLASSIFIER}/")
     else:
         yield _weights(model, tags["weights_sha256"])
-        yield _network(model)
+        yield _network(model, tags)
     yield _version(version)
     here = held(bento) if bento else None
     yield _bento(bento, here, model, version)
@@ -140,14 +141,19 @@ def _weights(model: Path, wanted: str) -> Link:
     return Link(what, wanted, "verified" if found == wanted else "DIFFERS", how)
 
 
-def _network(model: Path) -> Link:
-    wanted, how = "not known", f"MLflow, {CLASSIFIER}/{ONNX}"
+def _network(model: Path, tags: Mapping[str, str]) -> Link:
+    """The network, with card and golden batch, against the tags of its version."""
+    wanted, how = tags.get("onnx_sha256", "not known"), f"MLflow, {CLASSIFIER}/{ONNX}"
+    if changed := differences(tags, model):
+        return Link("network", wanted, "DIFFERS", "; ".join(changed))
     try:
         wanted = card_of(model)["onnx_sha256"]
         load(model)
     except ContractError as error:
         return Link("network", wanted, "DIFFERS", f"{how}: {error}")
-    return Link("network", wanted, "verified", f"{how}, SHA-256")
+    unknown = untagged(tags)
+    than = f"in {CARD}; the version names none of {', '.join(unknown)}" if unknown else "of the tag"
+    return Link("network", wanted, "verified", f"{how}, SHA-256 {than}")
 
 
 def _version(version: Registered) -> Link:

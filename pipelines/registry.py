@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgbeats.config import Recipe
-from ecgbeats.errors import ConfigError
+from ecgbeats.errors import ConfigError, ContractError
 from ecgbeats.files import read_json, sha256_file
 from ecgbeats.inference import CARD, ONNX
-from pipelines import ledger
+from ecgbeats.progress import say
+from pipelines import ledger, registered_files
 from pipelines.dag import Lineage
 from pipelines.promotion_log import ALIASES, CHAMPION
 from pipelines.provenance import Code, environment
@@ -128,6 +129,7 @@ def register(evidence: Evidence) -> Registered:
         "git_commit": evidence.code.commit,
         "git_dirty": str(evidence.code.dirty).lower(),
         "weights_sha256": card["weights_sha256"],
+        **registered_files.tags_of(evidence.model, evidence.golden),
         "spec_id": card["spec_id"],
         "synthetic": str(read_json(evidence.metrics)["synthetic"]).lower(),
         TEST_SIDE: evidence.test_side,
@@ -232,9 +234,26 @@ def _find(reference: str, name: str, alias: str | None, number: str) -> Register
     return _describe(client, version, created=False)
 
 
-@answered()
 def fetch_model(registered: Registered, folder: Path) -> Path:
-    """Bring the model folder of a version from the artifact store below `folder`."""
+    """Bring the model folder of a version from the artifact store below `folder`.
+
+    Raises
+    ------
+    ContractError
+        The store keeps another card, network or golden batch than was registered.
+    """
+    model = fetch_unchecked(registered, folder)
+    named = f"{registered.name} version {registered.version}"
+    if changed := registered_files.differences(registered.tags, model):
+        raise ContractError(f"{named}: not what was registered: {'; '.join(changed)}")
+    if unknown := registered_files.untagged(registered.tags):
+        say(f"{named}: registered without SHA-256 of {', '.join(unknown)}: not checked")
+    return model
+
+
+@answered()
+def fetch_unchecked(registered: Registered, folder: Path) -> Path:
+    """The same, whatever the store keeps."""
     import mlflow
 
     uri = f"runs:/{registered.run_id}/{CLASSIFIER}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ import yaml
 
 from ecgbeats.errors import ServiceError
 from ecgbeats.files import read_json, sha256_tree, write_json, write_text
-from ecgbeats.inference import CARD
+from ecgbeats.inference import CARD, Classifier
 from pipelines import ledger, lineage, registry
 from pipelines.ledger import Ledger
 from pipelines.lineage import Link
+from pipelines.registered_files import tags_of
 from pipelines.registry import Registered
 from pipelines.stored import CONTENT
-from tests.support.tiny_model import write_tiny_model
+from tests.support.tiny_model import forge, write_tiny_golden, write_tiny_model
 
 pytestmark = pytest.mark.pipeline
 
@@ -52,7 +54,7 @@ def version(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reg
     monkeypatch.setenv("BENTOML_HOME", str(store))
     monkeypatch.setattr(registry, "find", lambda _: made)
     monkeypatch.setattr(
-        registry, "fetch_model", lambda _, to: Path(shutil.copytree(model, to / "model"))
+        registry, "fetch_unchecked", lambda _, to: Path(shutil.copytree(model, to / "model"))
     )
     monkeypatch.setattr(ledger, "finished", lambda name: Ledger(name, "r", (), True))
     monkeypatch.setattr(lineage, "cached_state", lambda *_: "absent")
@@ -86,9 +88,28 @@ def test_artifacts_out_of_reach_leave_the_rest_of_the_chain(
     def fail(*_: object) -> None:
         raise ServiceError("MLflow: no route to the store")
 
-    monkeypatch.setattr(registry, "fetch_model", fail)
+    monkeypatch.setattr(registry, "fetch_unchecked", fail)
     monkeypatch.setattr(ledger, "finished", fail)
     found = links(tmp_path)
     assert {what for what, link in found.items() if link.state == "verified"} == set()
     assert {what for what, link in found.items() if link.state == "DIFFERS"} == set()
     assert "no route" in found["weights"].how and "no route" in found["version"].how
+
+
+def test_a_network_exchanged_with_its_card_and_golden_batch_shows(
+    version: Registered, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_golden(model / "golden.npz", Classifier.load(model))
+    tagged = replace(version, tags={**version.tags, **tags_of(model, model / "golden.npz")})
+    monkeypatch.setattr(registry, "find", lambda _: tagged)
+    how = links(tmp_path)["network"].how
+    assert "SHA-256 of the tag" in how
+    forge(model, tmp_path / "other")
+    found = links(tmp_path)
+    assert found["network"].state == "DIFFERS"
+    assert "golden.npz: expected SHA-256" in found["network"].how
+    # Of one that was registered before there were such tags it is said.
+    monkeypatch.setattr(registry, "find", lambda _: version)
+    network = links(tmp_path)["network"]
+    assert network.state == "verified"
+    assert "names none of model.json, model.onnx, golden.npz" in network.how

@@ -18,14 +18,14 @@ from mlflow.entities.model_registry import RegisteredModel, RegisteredModelTag
 from mlflow.store.entities import PagedList
 
 from ecgbeats.config import Params
-from ecgbeats.errors import ServiceError
-from ecgbeats.files import read_json, write_json, write_text
+from ecgbeats.errors import ContractError, ServiceError
+from ecgbeats.files import read_json, sha256_file, write_json, write_text
 from pipelines import registry, tracking
 from pipelines.dag import Lineage
 from pipelines.provenance import Code
 from pipelines.registry import Evidence, register
 from tests.support.projects import tiny_params
-from tests.support.tiny_model import CLASSES, SPEC, write_tiny_golden, write_tiny_model
+from tests.support.tiny_model import CLASSES, SPEC, forge, write_tiny_golden, write_tiny_model
 
 pytestmark = pytest.mark.pipeline
 
@@ -108,6 +108,9 @@ def test_a_version_says_what_it_is_made_of(evidence: Evidence) -> None:
         "git_commit": CODE.commit,
         "git_dirty": "false",
         "weights_sha256": card["weights_sha256"],
+        "card_sha256": sha256_file(evidence.model / "model.json"),
+        "onnx_sha256": card["onnx_sha256"],
+        "golden_sha256": sha256_file(evidence.golden),
         "spec_id": SPEC.spec_id,
         "synthetic": "true",
         "test_side": "t1",
@@ -159,6 +162,27 @@ def test_a_version_gives_back_what_was_registered(evidence: Evidence, tmp_path: 
     fetched = registry.fetch_model(register(evidence), tmp_path)
     wanted = {path.name: path.read_bytes() for path in [*evidence.model.iterdir(), evidence.golden]}
     assert {path.name: path.read_bytes() for path in fetched.iterdir()} == wanted
+
+
+def test_artifacts_that_were_exchanged_together_are_refused(
+    evidence: Evidence, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = register(evidence)
+    artifacts = mlflow.MlflowClient().get_run(made.run_id).info.artifact_uri
+    kept = Path(artifacts.removeprefix("file://")) / registry.CLASSIFIER
+    forge(kept, tmp_path / "other")
+    assert read_json(kept / "model.json")["weights_sha256"] == made.tags["weights_sha256"]
+    with pytest.raises(ContractError, match=rf"{made.name} version 1: not what was") as error:
+        registry.fetch_model(made, tmp_path / "fetched")
+    for name, tag in (("model.onnx", "onnx_sha256"), ("golden.npz", "golden_sha256")):
+        got = sha256_file(kept / name)
+        assert f"{name}: expected SHA-256 {made.tags[tag]}, got {got}" in str(error.value)
+    assert "not checked" not in capfd.readouterr().err
+    # A version of before has no such tags: it can be fetched, and what is not checked is said.
+    old = replace(made, tags={k: v for k, v in made.tags.items() if not k.endswith("_sha256")})
+    registry.fetch_model(old, tmp_path / "old")
+    said = capfd.readouterr().err
+    assert "version 1: registered without SHA-256 of model.json, model.onnx, golden.npz" in said
 
 
 def test_the_logged_model_states_its_signature_and_answers(evidence: Evidence) -> None:
