@@ -107,8 +107,8 @@ def _most_upright(recording: Recording, names: Sequence[str]) -> int | None:
 
 def _skewness(signal: np.ndarray) -> float:
     away = signal - signal.mean(dtype=np.float64)
-    spread = float(np.mean(away**2)) ** 0.5
-    return float(np.mean(away**3)) / max(spread, 1e-9) ** 3
+    deviation = max(float(np.std(signal, dtype=np.float64)), 1e-9)
+    return float(np.mean(away**3)) / deviation**3
 
 
 def _second_lead(recording: Recording, spec: Spec) -> list[str]:
