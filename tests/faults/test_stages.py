@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
 # Of these some run in a second or two, and are tried in `make test`.
 QUICK = ("fetch", "render")
 ALL = ("fetch", "validate", "render", "split", "train", "evaluate", "verdict", "reference")
-_THREADS = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+THREADS = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def outs(stage: str) -> set[str]:
 
 def reference_in(root: Path, preload: tuple[str, ...], stages: tuple[str, ...]) -> Reference:
     lay_out(root)
-    server = StageServer({**without_their_settings(os.environ), **_THREADS}, preload)
+    server = StageServer({**without_their_settings(os.environ), **THREADS}, preload)
     words, events = commands(root, RECIPE), {}
     before: set[str] = set()
     for stage in stages:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipelines.alone import MARK
-from tests.faults.test_stages import ALL, HEAVY, files, outs, params, reference_in
+from tests.faults.test_stages import ALL, HEAVY, THREADS, files, outs, params, reference_in
 from tests.support.fault_report import Tried
 from tests.support.projects import RECIPE, Project
 
@@ -74,7 +74,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bytes_and_one_champion(
     with reference.server:
         pass
     project = Project.create((tmp_path / "project").resolve(), params())
-    project = Project(project.root, {**project.env, "OMP_NUM_THREADS": "1"})
+    project = Project(project.root, {**project.env, **THREADS})
     chance = random.Random(f"{seed} whole")
     for begins in sorted(chance.sample(BEGINS, 3), key=BEGINS.index):
         with tried("kill: whole run"):

@@ -52,7 +52,7 @@ def test_a_damaged_model_folder_is_refused_by_the_name_of_the_file(
         load(folder)
     with pytest.raises(ContractError, match=f"{folder / file}: expected a whole file"):
         offline(folder, random_images(1))
-    assert _network(folder).state == "DIFFERS"
+    assert _network(folder, {}).state == "DIFFERS"
     assert file == ONNX or _weights(folder, "0" * 64).state == "DIFFERS"
 
 
