@@ -95,7 +95,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bytes_and_one_champion(
         assert {name: now.get(name) for name in made} == {name: right[name] for name in made}
         client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
         (model,) = client.search_registered_models()
-        assert dict(model.aliases) == {"champion": "1"}
+        assert {name: int(at) for name, at in model.aliases.items()} == {"champion": 1}
         bentos = list((project.root / ".bentoml/bentos").glob("*/*/bento.yaml"))
         assert len(bentos) == 1
         assert yaml.safe_load(bentos[0].read_text())["labels"]["model_version"] == "1"
