@@ -81,8 +81,11 @@ def through(url: str) -> Iterator[None]:
 
 def promote_through_faults(
     registry: Registry, url: str, mode: Mode, chance: random.Random, tried: Tried
-) -> None:
-    """A promotion that meets `mode` at some request: nothing has changed, or all of it has."""
+) -> bool:
+    """A promotion that meets `mode` at some request: nothing has changed, or all of it has.
+
+    Returns whether it was met at all, for a promotion may be done before that request.
+    """
     champion = ledger.settle(NAME).holder("champion")
     other = 3 - (champion or 0)
     with FaultyProxy(url) as proxy, tried(f"service: MLflow {mode}"):
@@ -97,7 +100,8 @@ def promote_through_faults(
             except ServiceError as error:
                 assert error.exit_code == 2 and "MLflow" in str(error)
         print(f"{mode} after {after} requests: {'done' if done else 'ServiceError'}")
-        assert done or proxy.requests > after
+        met = proxy.requests > after
+        assert done or met
         now = registry.state()
         decided = len(now["log"]) > len(before["log"])
         if not decided:
@@ -109,6 +113,7 @@ def promote_through_faults(
         log = ledger.settle(NAME)
         assert log.holder("champion") == other and not ledger.differences(NAME, log)
         assert len(log.entries) == len(before["log"]) + 1
+    return met
 
 
 @pytest.mark.parametrize("mode", ALL)
@@ -123,8 +128,8 @@ def test_mlflow_that_fails_at_any_request_loses_no_champion(
 ) -> None:
     monkeypatch.chdir(registry.root)
     chance = random.Random(f"{seed} {mode} often")
-    for _ in range(often):
-        promote_through_faults(registry, mlflow_url, mode, chance, tried)
+    met = [promote_through_faults(registry, mlflow_url, mode, chance, tried) for _ in range(often)]
+    assert any(met), "no request met the fault"
 
 
 def empty_flow(monkeypatch: pytest.MonkeyPatch) -> None:

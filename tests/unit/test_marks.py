@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_marks_near_r_and_single_odd_ones_stay_where_they_are() -> None:
     np.testing.assert_array_equal(at_r(recording(UPRIGHT), 0, few)[0], few)
 
 
-def test_moved_marks_give_the_images_of_marks_at_r(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_moved_marks_give_the_images_of_marks_at_r(tmp_path: Path) -> None:
     classifier = write_tiny_model(tmp_path / "model", SPEC)
     both = recording(BOTH, leads=("MLII", "V1"))
     right = answer_beats(classifier, both, R)
@@ -64,7 +65,7 @@ def test_moved_marks_give_the_images_of_marks_at_r(tmp_path) -> None:  # type: i
 @pytest.mark.parametrize("names", [("ECG1", "ECG2"), ("ECG", "ECG"), ("aVF", "V1")])
 def test_leads_that_no_name_tells_apart_are_told_by_their_form(
     names: tuple[str, str],
-    tmp_path,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
 ) -> None:
     classifier = write_tiny_model(tmp_path / "model", SPEC)
     right = answer_beats(classifier, recording(BOTH, leads=("MLII", "V1")), R)
@@ -81,7 +82,7 @@ def test_leads_that_no_name_tells_apart_are_told_by_their_form(
     assert wished.recording.leads[wished.lead] == "B"
 
 
-def test_a_second_lead_that_is_missing_in_part_is_remarked(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_second_lead_that_is_missing_in_part_is_remarked(tmp_path: Path) -> None:
     classifier = write_tiny_model(tmp_path / "model", SPEC)
     torn = BOTH.copy()
     torn[: R[9] + 10, 1] = np.nan
