@@ -25,7 +25,7 @@ def test_ds1_is_drawn_as_it_is_marked_and_its_lead_found_without_a_name() -> Non
     if not database:
         pytest.skip("ECGBEATS_TEST_MITDB does not name a folder with the MIT-BIH database")
     records = PARAMS.protocols["aami5"].split.train_records
-    found = 0
+    found = [0, 0]
     for record in records:
         path = Path(database) / record
         recording = read_recording(path)
@@ -33,8 +33,11 @@ def test_ds1_is_drawn_as_it_is_marked_and_its_lead_found_without_a_name() -> Non
         lead = recording.leads.index("MLII")
         for beats in (marked.sample, detect_beats(recording, lead)):
             assert at_r(recording, lead, beats)[1] == [], record
-        unnamed = replace(recording, leads=("A", "B"))
-        chosen, _, column, _ = usable_leads(unnamed, SPEC, None)
-        found += chosen.leads[column] == "AB"[lead]
+        for turn, columns in enumerate(([0, 1], [1, 0])):
+            signal, limits = recording.signal[:, columns], recording.adc_limits[columns]
+            names = tuple("AB"[column] for column in columns)
+            unnamed = replace(recording, leads=names, signal=signal, adc_limits=limits)
+            chosen, _, column, _ = usable_leads(unnamed, SPEC, None)
+            found[turn] += chosen.leads[column] == "AB"[lead]
     # Not in 112, whose V1 is upright too, and 207, whose MLII is not.
-    assert (found, len(records)) == (20, 22)
+    assert (found, len(records)) == ([20, 20], 22)
