@@ -63,8 +63,9 @@ class _Layout:
     zero: int
     time_axis: tuple[float, float]
     scales: tuple[float, float] | None = None
-    # Blocks of the rhythm strip.
+    # Blocks of the rhythm strip, and its rows.
     rhythm: int = 0
+    strip: int = 0
 
     @classmethod
     def of(cls, spec: Spec) -> _Layout:
@@ -78,14 +79,14 @@ class _Layout:
             raise ConfigError(
                 f"train.augment: expected images with a time axis, got {spec.representation}"
             )
-        panels, rhythm = spec.panel_count, len(RHYTHMS[spec.rhythm])
+        panels, rhythm, strip = spec.panel_count, len(RHYTHMS[spec.rhythm]), spec.strip_height
         ends = (-spec.before_ms / 1000, spec.after_ms / 1000)
         if isinstance(spec, SpectrogramSpec):
-            return cls("decibel", panels, spec.panel_height, columns, 0, ends, rhythm=rhythm)
+            return cls("decibel", panels, spec.panel_height, columns, 0, ends, rhythm=rhythm, strip=strip)
         signed = isinstance(spec, CompositeSpec) or spec.value == "signed"
         scales = (spec.finest_ms / 1000, spec.coarsest_ms / 1000)
         kind, zero = ("signed", 128) if signed else ("magnitude", 0)
-        return cls(kind, panels, spec.panel_height, columns, zero, ends, scales, rhythm)
+        return cls(kind, panels, spec.panel_height, columns, zero, ends, scales, rhythm, strip)
 
     @property
     def r_column(self) -> float:
@@ -177,7 +178,7 @@ class Augmentation:
             block = layout.width // layout.rhythm
             jitter = rng.normal(0, params.rhythm_jitter, (count, layout.rhythm))
             wide = np.repeat(jitter.astype(np.float32), block, axis=1)[:, None, :]
-            out[:, bottom:, : wide.shape[2]] += wide
+            out[:, -layout.strip :, : wide.shape[2]] += wide
         # As an image holds them: what comes in service looks the same.
         np.rint(out, out=out)
         return np.clip(out, 1 if layout.zero == 128 else 0, 255, out=out)
@@ -194,6 +195,16 @@ class Augmentation:
             refuse("flip_vertical", "the images do not show polarity")
         if params.rhythm_jitter and not getattr(self._spec, "strip_height", 0):
             refuse("rhythm_jitter", "the images have no rhythm strip")
+        alone = type(params)(
+            probability=params.probability,
+            rhythm_contexts=params.rhythm_contexts,
+            rhythm_jitter=params.rhythm_jitter,
+        )
+        if getattr(self._spec, "values", False) and params != alone:
+            raise ConfigError(
+                "train.augment: expected rhythm_contexts and rhythm_jitter alone, as image.values "
+                "is set: values would stay as they are while the panels change"
+            )
         if params.baseline_wander:
             wavelet = getattr(self._spec, "wavelet", "mexican_hat")
             if layout.kind in ("magnitude", "decibel") or wavelet != "mexican_hat":

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from ecgbeats.errors import ConfigError
-from ecgbeats.imaging.spec import ImageSpec
+from ecgbeats.imaging.spec import ImageSpec, without_defaults
 from ecgbeats.labels import LabelScheme
 from ecgbeats.monitoring.settings import MonitorParams
 
@@ -222,18 +222,37 @@ class Protocol(Section):
 class ModelParams(Section):
     name: str
     options: Mapping[str, Any] = {}
+    # Options by which the members of `train.members` differ, taken in turn: networks that err
+    # apart gain most by their mean.
+    kinds: tuple[Mapping[str, Any], ...] = ()
+
+    # Parameters that came later: what a model is known by has them where they are set.
+    LATER: ClassVar[tuple[str, ...]] = ("kinds",)
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(write(self), type(self), self.LATER)
 
     @model_validator(mode="after")
     def _pair_is_two(self) -> ModelParams:
-        pair = self.options.get("told_by_rhythm")
-        if pair is not None and not (isinstance(pair, (list, tuple)) and len(pair) == 2):
-            raise ValueError(f"options.told_by_rhythm: expected two classes, got {pair!r}")
+        for options in (self.options, *self.kinds):
+            pair = options.get("told_by_rhythm")
+            if pair is not None and not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+                raise ValueError(f"options.told_by_rhythm: expected two classes, got {pair!r}")
         return self
 
     @property
     def named_classes(self) -> tuple[str, ...]:
         """Classes that options speak of."""
-        return tuple(map(str, self.options.get("told_by_rhythm") or ()))
+        pairs = [options.get("told_by_rhythm") or () for options in (self.options, *self.kinds)]
+        return tuple(str(label) for pair in pairs for label in pair)
+
+    def of_member(self, member: int) -> ModelParams:
+        """What the member `member`, from 0, is: of one kind, with all its options."""
+        if not self.kinds:
+            return self
+        kind = self.kinds[member % len(self.kinds)]
+        return ModelParams(name=self.name, options={**self.options, **kind})
 
 
 class NineCrop(Section):
@@ -361,11 +380,7 @@ class TrainParams(Section):
 
     @model_serializer(mode="wrap")
     def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = write(self)
-        for name in self.LATER:
-            if values.get(name) == type(self).model_fields[name].default:
-                del values[name]
-        return values
+        return without_defaults(write(self), type(self), self.LATER)
 
     @model_validator(mode="after")
     def _enough_for_each(self) -> TrainParams:
@@ -380,6 +395,14 @@ class TrainParams(Section):
         if not self.select and not (self.refit and self.calibrate == "none"):
             raise ValueError("select: false needs refit: true and calibrate: none")
         return self
+
+
+def _check_kinds(model: ModelParams, train: TrainParams) -> None:
+    if len(model.kinds) > train.members:
+        raise ValueError(
+            f"train.members: expected at least one of each of model.kinds, {len(model.kinds)}; "
+            f"got {train.members}"
+        )
 
 
 class EvaluateParams(Section):
@@ -465,6 +488,11 @@ class Recipe(Section):
     crossval: CrossvalParams = CrossvalParams()
     tune: TuneParams | None = None
     monitor: MonitorParams = MonitorParams()
+
+    @model_validator(mode="after")
+    def _a_member_of_each_kind(self) -> Recipe:
+        _check_kinds(self.model, self.train)
+        return self
 
     @model_validator(mode="after")
     def _space_is_possible(self) -> Recipe:
@@ -563,6 +591,11 @@ class Setup(Section):
     image: ImageSpec
     model: ModelParams
     train: TrainParams
+
+    @model_validator(mode="after")
+    def _a_member_of_each_kind(self) -> Setup:
+        _check_kinds(self.model, self.train)
+        return self
 
 
 class Ablation(Section):

@@ -92,9 +92,14 @@ def regions(spec: Spec) -> dict[str, tuple[slice, slice]]:
     parts: dict[str, tuple[slice, slice]] = {}
     for k, name in enumerate(spec.panel_names):
         parts[name] = (slice(k * height, (k + 1) * height), every)
+    below, rows = spec.rows_of_values, spec.value_rows_per_lead
+    for k in range(spec.leads if rows else 0):
+        top = below.start + k * rows
+        name = "values" if spec.leads == 1 else f"lead{k + 1} values"
+        parts[name] = (slice(top, top + rows), every)
     if not spec.strip_height:
         return parts
-    strip = slice(spec.panel_count * height, spec.shape[0])
+    strip = spec.rows_of_strip
     names = RHYTHMS[spec.rhythm]
     block = spec.width // len(names)
     for k, value in enumerate(names):

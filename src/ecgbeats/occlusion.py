@@ -44,10 +44,16 @@ def windows_of(spec: Spec) -> list[Window]:
         for k in range(spec.panel_count)
         for window in _squares(slice(k * height, (k + 1) * height), columns)
     ]
+    values = spec.rows_of_values
+    # Single values, side by side: eight at a time.
+    found += [
+        (slice(row, row + 1), slice(left, left + 8))
+        for row in range(values.start, values.stop)
+        for left in range(0, columns, 8)
+    ]
     if spec.strip_height:
         count = len(RHYTHMS[spec.rhythm])
-        block, top = columns // count, spec.panel_count * height
-        strip = slice(top, rows)
+        block, strip = columns // count, spec.rows_of_strip
         found += [(strip, slice(k * block, (k + 1) * block)) for k in range(count)]
     return found
 

@@ -166,6 +166,7 @@ def _member(
     checkpoints: Path,
 ) -> keras.Model:
     """Select and refit one network, as asked for; the first has the seed itself."""
+    model_params = model_params.of_member(member)
     if member:
         seed = int(np.random.SeedSequence([params.seed, member]).generate_state(1)[0])
         params = params.model_copy(update={"seed": seed})
@@ -454,8 +455,9 @@ def _export(
         # Keras counts up with each model of a process are the same in each export.
         keras.backend.clear_session()
         apart = []
-        for model in models:
-            network = build_model(model_params.name, spec, task.classes, **model_params.options)
+        for member, model in enumerate(models):
+            kind = model_params.of_member(member)
+            network = build_model(kind.name, spec, task.classes, **kind.options)
             network.set_weights(model.get_weights())
             _reseed(network, 0, 0)
             apart.append(network)

@@ -90,13 +90,21 @@ def draw(recording: Recording, samples: np.ndarray, spec: FeaturesSpec) -> np.nd
         if column is not None:
             signal, centres = lead_in_r_amplitudes(recording, samples, column, spec.fs)
             first = len(_RHYTHM) + k * spec.values_per_lead
-            values = _morphology(signal, centres, spec)
+            values = morphology(signal, centres, spec)
             images[:, 0, first : first + spec.values_per_lead] = signed_grey(values)
     return images
 
 
-def _morphology(signal: np.ndarray, centres: np.ndarray, spec: FeaturesSpec) -> np.ndarray:
-    """Values in -1..1 of every beat of a lead, shape (n, values_per_lead)."""
+def morphology(signal: np.ndarray, centres: np.ndarray, spec: FeaturesSpec) -> np.ndarray:
+    """Values in -1..1 of every beat of a lead, shape (n, values_per_lead).
+
+    Parameters
+    ----------
+    signal : ndarray, shape (samples,)
+        In units of the recording's R amplitude, at `spec.fs`.
+    centres : ndarray of int, shape (n,)
+        Where R is.
+    """
     reading = _reading(spec)
     typical = median_beat(signal, centres, reading.before, reading.after)
     parts = []

@@ -18,6 +18,8 @@ from ecgbeats.beats import (
 from ecgbeats.imaging.spec import CompositeSpec, ScalogramSpec, SpectrogramSpec
 from ecgbeats.records import Recording
 
+Panelled = CompositeSpec | ScalogramSpec | SpectrogramSpec
+
 # A value in units of the recording's R amplitude that is drawn halfway to full. Small waves
 # (P, about a tenth of R) so keep a quarter of the grey levels, and tall ones are not clipped.
 HALF_LEVEL = 0.3
@@ -124,12 +126,13 @@ def chunks(count: int) -> Iterator[slice]:
 def panelled(
     recording: Recording,
     samples: np.ndarray,
-    spec: CompositeSpec | ScalogramSpec | SpectrogramSpec,
+    spec: Panelled,
     panels: Callable[[np.ndarray, np.ndarray], Callable[[slice], np.ndarray]],
     *,
     empty: int,
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Images of the beats at `samples`: the panels of each lead, and the rhythm below.
+    """Images of the beats at `samples`: the panels of each lead, and the rhythm at the foot.
 
     Parameters
     ----------
@@ -138,6 +141,9 @@ def panelled(
         to what draws a part of these beats: grey levels, shape (n, rows of a lead, columns).
     empty : int
         Grey of a lead that the recording lacks.
+    values : callable, optional
+        From the same to grey levels of what is drawn below the panels, a pixel a value, shape
+        (n, values); what is left of a lead's rows is middle grey.
 
     Returns
     -------
@@ -149,10 +155,22 @@ def panelled(
     leads = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)
     for k, column in enumerate(leads):
         if column is not None:
-            draw = panels(*lead_in_r_amplitudes(recording, samples, column, spec.fs))
+            signal, centres = lead_in_r_amplitudes(recording, samples, column, spec.fs)
+            draw = panels(signal, centres)
             for part in chunks(len(samples)):
                 images[part, spec.rows_of_lead(k)] = draw(part)
+            if values is not None:
+                _values_below(images, values(signal, centres), spec, k)
     if spec.strip_height:
-        values = rhythm(np.asarray(samples), recording.fs, spec.rhythm)
-        images[:, -spec.strip_height :] = rhythm_strip(values, spec.strip_height, spec.width)
+        ratios = rhythm(np.asarray(samples), recording.fs, spec.rhythm)
+        images[:, spec.rows_of_strip] = rhythm_strip(ratios, spec.strip_height, spec.width)
     return images
+
+
+def _values_below(images: np.ndarray, levels: np.ndarray, spec: Panelled, lead: int) -> None:
+    """Draw grey levels, shape (n, values), into the value rows of a lead (from 0)."""
+    rows = spec.value_rows_per_lead
+    wide = np.full((len(images), rows * spec.width), 128, np.uint8)
+    wide[:, : levels.shape[1]] = levels
+    top = spec.rows_of_values.start + lead * rows
+    images[:, top : top + rows] = wide.reshape(len(images), rows, spec.width)

@@ -7,9 +7,17 @@ compared. Every image is one plane of 8-bit grey, so that a PNG holds it exactly
 from __future__ import annotations
 
 from math import pi
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 
 from ecgbeats.files import canonical_json, sha256_text
 
@@ -19,6 +27,14 @@ RENDERER_VERSION = 3
 # Names that files use for the limb lead II of the training database and its stand-ins,
 # in order of preference; a recording with none of them is read by its first lead.
 LEAD_II = ("MLII", "II", "ML2", "LEAD II", "ECG LEAD II", "D2", "ECG")
+
+
+def without_defaults(
+    values: dict[str, Any], of: type[BaseModel], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """`values` of a model less those of `names` that are as by default."""
+    fields = of.model_fields
+    return {k: v for k, v in values.items() if k not in names or v != fields[k].default}
 
 
 class _Spec(BaseModel):
@@ -100,7 +116,7 @@ class _LeadsSpec(_Spec):
 
 
 class _PanelsSpec(_LeadsSpec):
-    """A panel for each lead, from the top, and below them a rhythm strip (none with 0)."""
+    """A panel for each lead, from the top, and at the foot a rhythm strip (none with 0)."""
 
     panel_height: int = Field(default=32, ge=8, le=256)
     width: int = Field(default=64, ge=16, le=512)
@@ -128,9 +144,25 @@ class _PanelsSpec(_LeadsSpec):
         return tuple(f"lead{k + 1}" for k in range(self.leads))
 
     @property
+    def value_rows_per_lead(self) -> int:
+        """Rows of single values that a lead takes, between panels and strip."""
+        return 0
+
+    @property
+    def rows_of_values(self) -> slice:
+        """Rows between panels and strip; none in most images."""
+        top = self.panel_count * self.panel_height
+        return slice(top, top + self.leads * self.value_rows_per_lead)
+
+    @property
+    def rows_of_strip(self) -> slice:
+        top = self.rows_of_values.stop
+        return slice(top, top + self.strip_height)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns in pixels."""
-        return self.panel_count * self.panel_height + self.strip_height, self.width
+        return self.rows_of_strip.stop, self.width
 
 
 class SpectrogramSpec(_PanelsSpec):
@@ -208,12 +240,21 @@ class CompositeSpec(_WaveletSpec):
 
     Panels, from the top, for each lead: the signed wavelet transform of the beat, and that of
     its difference from the recording's median beat. Middle grey is zero, so polarity
-    survives. The strip below holds one block of even grey for each rhythm value
-    (`ecgbeats.beats.rhythm`), so that the image holds all that the model sees.
+    survives. Below them, with `values`, for each lead what `features` says of a beat's
+    morphology, a pixel a value. The strip at the foot holds one block of even grey for each
+    rhythm value (`ecgbeats.beats.rhythm`), so that the image holds all that the model sees.
     """
 
     representation: Literal["composite"]
     panels: tuple[Literal["beat", "difference"], ...] = ("beat", "difference")
+    values: bool = False
+
+    # Settings that came later: `spec_id` has them where they are set.
+    LATER: ClassVar[tuple[str, ...]] = ("values",)
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(write(self), type(self), self.LATER)
 
     @model_validator(mode="after")
     def _each_panel_once(self) -> Self:
@@ -224,6 +265,15 @@ class CompositeSpec(_WaveletSpec):
     @property
     def panels_per_lead(self) -> int:
         return len(self.panels)
+
+    @property
+    def morphology(self) -> FeaturesSpec:
+        """The values of each lead."""
+        return FeaturesSpec(representation="features", fs=self.fs, lead=self.lead)
+
+    @property
+    def value_rows_per_lead(self) -> int:
+        return -(-self.morphology.values_per_lead // self.width) if self.values else 0
 
     @property
     def panel_names(self) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ def build_model(name: str, spec: Spec, classes: int | Sequence[str], **options: 
 
 
 def together(members: Sequence[keras.Model]) -> keras.Model:
-    """One network that answers the mean of what `members`, of one kind, answer."""
+    """One network that answers the mean of what `members` answer."""
     from ecgbeats.models.parts import together as joined
 
     return joined(members)

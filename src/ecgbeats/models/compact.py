@@ -1,8 +1,9 @@
-"""Our default: a compact CNN that reads panels and rhythm strip of one grey plane."""
+"""Our default: small networks that read panels, values and rhythm strip of one grey plane."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import keras
 from keras import layers
@@ -16,6 +17,7 @@ def build(
     spec: Spec,
     classes: int,
     *,
+    reads: Literal["panels", "values"] = "panels",
     filters: tuple[int, ...] | list[int] = (16, 32, 64),
     dense: int = 64,
     dropout: float = 0.3,
@@ -25,13 +27,16 @@ def build(
     rhythm_dense: int = 64,
     rhythm_scale: float = 3.0,
 ) -> keras.Model:
-    """Convolutions over the panels, then dense layers over them and the rhythm.
+    """Convolutions over the panels, or dense layers over the values, and the rhythm with them.
 
     Made of Keras' own layers only, so that it loads, trains on any backend and exports
     to ONNX without code of ours.
 
     Parameters
     ----------
+    reads : {"panels", "values"}
+        What tells the classes apart, beside the rhythm. With values there are no convolutions,
+        but two dense layers; what is said of filters does not count then.
     filters : sequence of int
         Filters of each block (convolution, batch normalisation, ReLU, pooling by two).
     stride : int
@@ -51,18 +56,71 @@ def build(
         Units of either layer of that network.
     rhythm_scale : float
         By what rhythm values, -1 to 1 on the strip, are multiplied. Small deviations matter: a
-        beat 10 % early is at 0.13.
+        beat 10 % early is at 0.13. Beside values they stay as they are: multiplied, they would
+        drown them.
 
     Raises
     ------
     ConfigError
         A pair that is not two different classes, or is all of them, or without a strip to
-        tell them by.
+        tell them by; no values in the image to read, or neither panels nor values to be read.
     """
     if told_by_rhythm is not None:
         _check_pair(told_by_rhythm, classes, spec)
     image = parts.image_input(spec)
     scaled = parts.centred(image)
+    rhythm = parts.rhythm(scaled, spec)
+    louder = None if rhythm is None else _louder(rhythm, rhythm_scale)
+    if reads == "values":
+        x = _of_values(parts.values(scaled, spec), rhythm, dense, dropout)
+    elif reads == "panels":
+        x = _of_panels(scaled, spec, louder, filters, dense, dropout, stride, along_time)
+    else:
+        raise ConfigError(f"reads: expected panels or values, got {reads!r}")
+    if told_by_rhythm is None or louder is None:
+        return parts.answer(image, parts.dense(x, classes, name="logits"), "compact")
+    logits = [parts.dense(x, 1, name=f"look{k}") for k in range(classes - 1)]
+    second = louder
+    for i in (1, 2):
+        second = parts.dense(second, rhythm_dense, activation="relu", name=f"rhythm_dense{i}")
+    second = layers.Dropout(dropout, name="rhythm_drop")(second)
+    second = parts.dense(second, 1, name="rhythm_logit")
+    return parts.answer(image, _parted(logits, second, told_by_rhythm), "compact")
+
+
+def _louder(rhythm: keras.KerasTensor, scale: float) -> keras.KerasTensor:
+    return layers.Rescaling(scale, name="rhythm_scale")(rhythm)
+
+
+def _of_values(
+    values: keras.KerasTensor | None,
+    rhythm: keras.KerasTensor | None,
+    dense: int,
+    dropout: float,
+) -> keras.KerasTensor:
+    """What dense layers make of values and rhythm, (n, 1, 1, dense)."""
+    if values is None:
+        raise ConfigError("reads: this image shows no values (image.values)")
+    x = values
+    if rhythm is not None:
+        x = layers.Concatenate(name="with_rhythm")([x, rhythm])
+    for i in (1, 2):
+        x = parts.dense(x, dense, activation="relu", name=f"dense{i}")
+        x = layers.Dropout(dropout, name=f"drop{i}")(x)
+    return x
+
+
+def _of_panels(
+    scaled: keras.KerasTensor,
+    spec: Spec,
+    rhythm: keras.KerasTensor | None,
+    filters: Sequence[int],
+    dense: int,
+    dropout: float,
+    stride: int,
+    along_time: bool,
+) -> keras.KerasTensor:
+    """What convolutions over the panels make of them, with the rhythm, (n, 1, 1, dense)."""
     x = parts.rows_as_channels(scaled, spec) if along_time else parts.panels(scaled, spec)
     for i, count in enumerate(filters, start=1):
         step = stride if i == 1 else 1
@@ -83,20 +141,10 @@ def build(
         x = layers.AveragePooling2D(2, name="pool")(x)
     x = layers.Dropout(dropout, name="drop1")(x)
     x = parts.dense(x, dense, activation="relu", name="dense1")
-    rhythm = parts.rhythm(scaled, spec)
     if rhythm is not None:
-        rhythm = layers.Rescaling(rhythm_scale, name="rhythm_scale")(rhythm)
         x = layers.Concatenate(name="with_rhythm")([x, rhythm])
         x = parts.dense(x, dense, activation="relu", name="dense2")
-    x = layers.Dropout(dropout, name="drop2")(x)
-    if told_by_rhythm is None or rhythm is None:
-        return parts.answer(image, parts.dense(x, classes, name="logits"), "compact")
-    logits = [parts.dense(x, 1, name=f"look{k}") for k in range(classes - 1)]
-    for i in (1, 2):
-        rhythm = parts.dense(rhythm, rhythm_dense, activation="relu", name=f"rhythm_dense{i}")
-    rhythm = layers.Dropout(dropout, name="rhythm_drop")(rhythm)
-    second = parts.dense(rhythm, 1, name="rhythm_logit")
-    return parts.answer(image, _parted(logits, second, told_by_rhythm), "compact")
+    return layers.Dropout(dropout, name="drop2")(x)
 
 
 def _check_pair(pair: Sequence[int], classes: int, spec: Spec) -> None:

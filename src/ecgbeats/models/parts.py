@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from ecgbeats.beats import RHYTHMS
-from ecgbeats.imaging.spec import PANELLED, Spec
+from ecgbeats.imaging.spec import PANELLED, CompositeSpec, Spec
 
 
 def image_input(spec: Spec) -> keras.KerasTensor:
@@ -88,7 +88,21 @@ def rhythm(plane: keras.KerasTensor, spec: Spec) -> keras.KerasTensor | None:
     values = len(RHYTHMS[spec.rhythm])
     block = spec.width // values
     unused = spec.width - block * values
-    top = spec.panel_count * spec.panel_height
-    strip = layers.Cropping2D(((top, 0), (0, unused)), name="strip")(plane)
+    strip = layers.Cropping2D(((spec.rows_of_strip.start, 0), (0, unused)), name="strip")(plane)
     blocks = layers.AveragePooling2D((spec.strip_height, block), name="blocks")(strip)
     return layers.Permute((1, 3, 2), name="rhythm")(blocks)
+
+
+def values(plane: keras.KerasTensor, spec: Spec) -> keras.KerasTensor | None:
+    """The values below the panels, all leads', as channels of one pixel; None without any."""
+    if not isinstance(spec, CompositeSpec) or not spec.values:
+        return None
+    rows, columns = spec.shape
+    turn = layers.Permute((1, 3, 2), name="turn_values")
+    found = []
+    for row in range(spec.rows_of_values.start, spec.rows_of_values.stop):
+        nth = (row - spec.rows_of_values.start) % spec.value_rows_per_lead
+        used = min(columns, spec.morphology.values_per_lead - nth * columns)
+        around = ((row, rows - row - 1), (0, columns - used))
+        found.append(turn(layers.Cropping2D(around, name=f"values_row{row}")(plane)))
+    return _stacked(found, "values")
