@@ -89,6 +89,7 @@ def test_many_beats_are_answered_as_in_one_pass(tmp_path) -> None:  # type: igno
 SPECS: list[Spec] = [
     WaveformSpec(representation="waveform"),
     CompositeSpec(representation="composite", leads=2, panel_height=16, rhythm="quantiles"),
+    CompositeSpec(representation="composite", leads=2, panel_height=16, values=True),
     PictureSpec(representation="picture"),
     FeaturesSpec(representation="features"),
     WaveformSpec(representation="waveform", height=512, width=512),

@@ -290,6 +290,16 @@ def test_rhythm_jitter_gives_each_block_another_even_grey() -> None:
     assert (levels - 128).std() == pytest.approx(6, rel=0.15)
 
 
+def test_rhythm_jitter_leaves_values_alone() -> None:
+    spec = COMPOSITE.model_copy(update={"values": True})
+    images = np.full((20, *spec.shape), 128, np.uint8)
+    out = augmentation(spec, rhythm_jitter=5)(
+        images, np.zeros(20, int), np.random.default_rng(1)
+    )
+    assert (out[:, : spec.rows_of_strip.start] == 128).all()
+    assert (out[:, spec.rows_of_strip] != 128).any()
+
+
 def test_only_the_share_asked_for_is_changed() -> None:
     images = noise_images(WAVEFORM, 400)
     out = altered(WAVEFORM, images, probability=0.3, brightness=40.0)
@@ -304,6 +314,11 @@ def test_only_the_share_asked_for_is_changed() -> None:
         (SPECTROGRAM, {"flip_vertical": 0.5}, "do not show polarity"),
         (SPECTROGRAM, {"baseline_wander": 0.5}, "expected traces or signed"),
         (FeaturesSpec(representation="features"), {"noise": 1}, "time axis, got features"),
+        (
+            COMPOSITE.model_copy(update={"values": True}),
+            {"amplitude": 0.1, "rhythm_jitter": 3},
+            "values would stay as they are",
+        ),
         (WAVEFORM, {"nine_crop": {"classes": ["PVC"]}}, "some of N, S, V; got 'PVC'"),
     ],
 )

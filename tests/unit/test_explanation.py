@@ -163,6 +163,13 @@ def test_regions_are_the_panels_and_the_blocks_of_the_strip() -> None:
     assert (cover == 1).all()
     assert list(parts)[:3] == ["beat", "difference", "pre_rr"]
     assert regions(SPEC) == {}
+    both = COMPOSITE.model_copy(update={"leads": 2, "panels": ("beat",), "values": True})
+    parts = regions(both)
+    assert list(parts)[:4] == ["lead1 beat", "lead2 beat", "lead1 values", "lead2 values"]
+    cover = np.zeros(both.shape, int)
+    for where in parts.values():
+        cover[where] += 1
+    assert (cover == 1).all()
 
 
 def test_the_empty_level_is_that_of_the_representation() -> None:

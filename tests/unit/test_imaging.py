@@ -4,7 +4,13 @@ from pydantic import ValidationError
 
 from ecgbeats.beats import RHYTHMS, rhythm
 from ecgbeats.imaging.render import render
-from ecgbeats.imaging.spec import CompositeSpec, Spec, WaveformSpec, spec_from_json
+from ecgbeats.imaging.spec import (
+    CompositeSpec,
+    FeaturesSpec,
+    Spec,
+    WaveformSpec,
+    spec_from_json,
+)
 from tests.support.recordings import FS, bumps, recording, regular
 
 pytestmark = pytest.mark.unit
@@ -124,6 +130,39 @@ def test_panels_of_two_leads_lie_lead_by_lead() -> None:
     single = render(recording(first), samples, spec)
     assert (single[:, height : 2 * height] == 128).all()
     np.testing.assert_array_equal(single[:, :height], both[:, :height])
+
+
+def test_values_between_panels_and_strip_are_those_of_features() -> None:
+    samples = regular(30)
+    first = bumps(samples, int(samples[-1] + FS))
+    second = -bumps(samples, len(first), width_s=0.03)
+    spec = CompositeSpec(representation="composite", leads=2, panels=("beat",), values=True)
+    assert spec.rows_of_values == slice(2 * spec.panel_height, 2 * spec.panel_height + 2)
+    assert spec.shape[0] == spec.rows_of_strip.stop == spec.rows_of_values.stop + 8
+    two = recording(np.stack([first, second], 1), leads=("II", "V1"))
+    images = render(two, samples, spec)
+    plain = render(two, samples, spec.model_copy(update={"values": False}))
+    above, strip = spec.rows_of_values.start, spec.rows_of_strip
+    np.testing.assert_array_equal(images[:, :above], plain[:, :above])
+    np.testing.assert_array_equal(images[:, strip], plain[:, -spec.strip_height :])
+    alone = FeaturesSpec(representation="features", leads=2, points=0)
+    wanted = render(two, samples, alone)[:, 0, 6:].reshape(30, 2, -1)
+    count = wanted.shape[2]
+    drawn = images[:, spec.rows_of_values].reshape(30, 2, -1)
+    np.testing.assert_array_equal(drawn[:, :, :count], wanted)
+    assert (drawn[:, :, count:] == 128).all()
+    # Of a lead that is not there nothing is said.
+    single = render(recording(first), samples, spec)[:, spec.rows_of_values]
+    np.testing.assert_array_equal(single[:, 0], images[:, spec.rows_of_values][:, 0])
+    assert (single[:, 1] == 128).all()
+
+
+def test_a_setting_that_came_later_leaves_older_specs_as_they_were() -> None:
+    assert "values" not in COMPOSITE.model_dump(mode="json")
+    with_values = COMPOSITE.model_copy(update={"values": True})
+    assert with_values.spec_id != COMPOSITE.spec_id
+    assert spec_from_json(with_values.model_dump(mode="json")) == with_values
+    assert spec_from_json(COMPOSITE.model_dump(mode="json")) == COMPOSITE
 
 
 def test_a_strip_shows_the_rhythm_that_its_spec_names() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ecgbeats.beats import RHYTHMS
 from ecgbeats.errors import ConfigError
 from ecgbeats.export import save_keras, save_onnx
 from ecgbeats.files import sha256_file
@@ -358,6 +359,50 @@ def test_a_pair_that_cannot_be_told_by_rhythm_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         build_model("compact", spec, 4, filters=[4], dense=4, told_by_rhythm=pair)
+
+
+def test_values_are_read_by_themselves_and_with_the_rhythm(tmp_path: Path) -> None:
+    import keras
+    import onnxruntime
+
+    # Narrow, so that a lead's values take two rows.
+    spec = CompositeSpec(representation="composite", leads=2, panel_height=8, width=24, values=True)
+    keras.utils.set_random_seed(1)
+    model = build_model("compact", spec, 4, reads="values", **PAIR)
+    values = 2 * spec.morphology.values_per_lead
+    # Weights and biases of the two layers, of the answers, and of the network for the pair.
+    strip = len(RHYTHMS["mean"])
+    shapes = (values + strip) * 8 + 8 + 8 * 8 + 8 + 3 * (8 + 1)
+    pair = strip * 64 + 64 + 64 * 64 + 64 + 64 + 1
+    assert model.count_params() == shapes + pair
+    step(model, spec)
+    images = some_images(spec)
+    answers = np.asarray(model.predict_on_batch(images))
+
+    def moved_by(rows: slice, columns: slice) -> float:
+        other = images.copy()
+        other[:, rows, columns] = 255 - images[:, rows, columns]
+        return float(np.abs(np.asarray(model.predict_on_batch(other)) - answers).max())
+
+    every = slice(None)
+    assert moved_by(slice(0, spec.rows_of_values.start), every) == 0
+    assert moved_by(spec.rows_of_strip, every) > 1e-3
+    first, rest = spec.rows_of_values.start, spec.morphology.values_per_lead - spec.width
+    assert spec.value_rows_per_lead == 2
+    for row, used in ((first, 24), (first + 1, rest), (first + 2, 24), (first + 3, rest)):
+        assert moved_by(slice(row, row + 1), slice(0, used)) > 1e-4
+        assert used == 24 or moved_by(slice(row, row + 1), slice(used, None)) == 0
+    save_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (served,) = session.run(None, {session.get_inputs()[0].name: images})
+    assert np.abs(served - answers).max() < 1e-5
+
+
+def test_what_is_not_drawn_cannot_be_read() -> None:
+    with pytest.raises(ConfigError, match="shows no values"):
+        build_model("compact", COMPOSITE, 4, reads="values")
+    with pytest.raises(ConfigError, match="expected panels or values, got 'all'"):
+        build_model("compact", COMPOSITE, 4, reads="all")
 
 
 def test_a_pair_is_named_and_is_not_all_classes() -> None:

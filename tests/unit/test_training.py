@@ -149,6 +149,32 @@ def test_members_are_trained_apart_and_answer_their_mean(
     assert phases.tolist() == ["select", "select-2"]
 
 
+def test_members_may_be_of_several_kinds(task: training.Task, tmp_path: Path) -> None:
+    kinds = ({"filters": [4]}, {"dense": 8})
+    of_both = MODEL.model_copy(update={"kinds": kinds})
+    params = PARAMS.model_copy(update={"epochs": 1, "calibrate": "none"})
+    images = task.images.take(task.index(TEST))
+
+    def answers(name: str, model: ModelParams, params: TrainParams) -> np.ndarray:
+        card = training.train(
+            task, model, params, tmp_path / name, checkpoints=tmp_path / f"{name}-checkpoints"
+        )
+        counts.append(card["parameters"])
+        return Classifier.load(tmp_path / name).predict(images)
+
+    counts: list[int] = []
+    together = answers("together", of_both, params.model_copy(update={"members": 3}))
+    apart = []
+    for k, kind in enumerate((kinds[0], kinds[1], kinds[0])):
+        seed = int(np.random.SeedSequence([params.seed, k]).generate_state(1)[0])
+        one = params.model_copy(update={"seed": seed if k else params.seed})
+        alone = MODEL.model_copy(update={"options": {**MODEL.options, **kind}})
+        apart.append(answers(f"member{k}", alone, one))
+    assert np.abs(together - np.mean(apart, axis=0)).max() < 1e-5
+    assert counts[0] == sum(counts[1:])
+    assert counts[1] != counts[2]
+
+
 def test_without_selection_all_training_patients_are_learnt_to_the_last_epoch(
     task: training.Task, tmp_path: Path
 ) -> None:

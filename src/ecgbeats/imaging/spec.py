@@ -240,8 +240,8 @@ class CompositeSpec(_WaveletSpec):
 
     Panels, from the top, for each lead: the signed wavelet transform of the beat, and that of
     its difference from the recording's median beat. Middle grey is zero, so polarity
-    survives. Below them, with `values`, for each lead what `features` says of a beat's
-    morphology, a pixel a value. The strip at the foot holds one block of even grey for each
+    survives. Below them, with `values`, for each lead what `features` says of how the beat
+    differs from the recording's usual one, and of its QRS, a pixel a value. The strip at the foot holds one block of even grey for each
     rhythm value (`ecgbeats.beats.rhythm`), so that the image holds all that the model sees.
     """
 
@@ -268,8 +268,8 @@ class CompositeSpec(_WaveletSpec):
 
     @property
     def morphology(self) -> FeaturesSpec:
-        """The values of each lead."""
-        return FeaturesSpec(representation="features", fs=self.fs, lead=self.lead)
+        """The values of each lead: none of the beat as it is, by which patients are known."""
+        return FeaturesSpec(representation="features", fs=self.fs, lead=self.lead, points=0)
 
     @property
     def value_rows_per_lead(self) -> int:
@@ -311,7 +311,7 @@ class FeaturesSpec(_LeadsSpec):
     before_ms: float = Field(default=250.0, gt=0, le=3000)
     after_ms: float = Field(default=400.0, gt=0, le=3000)
     # Even times at which the beat, and its difference from the median beat, are read.
-    points: int = Field(default=40, ge=2, le=512)
+    points: int = Field(default=40, ge=0, le=512)
     difference_points: int = Field(default=20, ge=0, le=512)
 
     @property
