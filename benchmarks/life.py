@@ -143,7 +143,7 @@ def begin(life: Life) -> None:
         **params["recipes"]["mitdb-aami5"],
         "dataset": "hospital",
         "protocol": RECIPE,
-        "train": {**params["recipes"]["mitdb-aami5"]["train"], "members": 1},
+        "train": {**params["recipes"]["mitdb-aami5"]["train"], "members": 2},
     }
     params["additions"] = {**params["additions"], "labels": RECIPE, "recipe": RECIPE}
     life.write_params(params)

@@ -327,6 +327,12 @@ def in_words(figures: Mapping[str, Any]) -> str:
         lines += [f"  {title:<11} {record}: {reason}" for record, reason in some]
         if len(rows) > len(some):
             lines.append(f"  {title:<11} ... and {len(rows) - len(some)} more records")
+    if data["learnt_from"]:
+        lines.append(
+            f"  CAUTION     the model was trained on records of {len(data['learnt_from'])} of these "
+            f"names: {', '.join(data['learnt_from'][:_WORDS_SHOWN])}"
+            + (", ..." if len(data["learnt_from"]) > _WORDS_SHOWN else "")
+        )
     if any(_PACED_WORDS in remark for remark in data["remarks"].values()):
         lines.append("  EC57 leaves records with paced beats out: --exclude-paced does")
     return "\n".join(lines)
@@ -377,6 +383,7 @@ def _about(
     card, manifest = classifier.card, records.manifest
     data = sha256_text("".join(f"{each.row['record']}\0{each.digest}\n" for each in done))
     kept = [each.row for each in done if each.skipped is None]
+    learnt = set(card["training"].get("records") or ())
     return {
         "kind": KIND,
         "recipe": title,
@@ -394,6 +401,7 @@ def _about(
             "records_left_out": len(done) - len(kept),
             "left_out": {e.row["record"]: e.skipped for e in done if e.skipped is not None},
             "remarks": {row["record"]: row["remarks"] for row in kept if row["remarks"]},
+            "learnt_from": sorted(learnt & {row["record"] for row in kept}),
         },
         "synthetic": manifest is not None and manifest.synthetic,
         "protocol": {

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 _STATE = "state.json"
 _PREDICT_BATCH = 1024
+# Records that a card names; groups of pictures are more.
+_MOST_LISTED = 1000
 # The served network may differ from the trained one by no more, in probability.
 _ONNX_TOLERANCE = 1e-5
 
@@ -479,6 +481,7 @@ def _export(
                 **({"members": _members(rows)} if len(rows) > 1 else {}),
                 "epochs_run": len(state.history),
                 "beats": {side: len(task.index(side)) for side in (TRAIN, VALIDATION)},
+                "records": _learnt_from(task),
                 "calibration": calibration,
             },
         }
@@ -486,6 +489,13 @@ def _export(
         write_text(aside / HISTORY, pd.DataFrame(state.history).to_csv(index=False))
         _check_onnx(task, kept, aside)
     return card
+
+
+def _learnt_from(task: Task) -> list[str] | None:
+    """Records that training or its choices saw, for whoever measures; None of very many."""
+    index = task.index(TRAIN, VALIDATION)
+    names = sorted(task.images.beats["record"].iloc[index].astype(str).unique())
+    return names if len(names) <= _MOST_LISTED else None
 
 
 def _members(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -552,6 +562,7 @@ def _train_estimator(
                 "validation_macro_f1": history[0]["validation_macro_f1"],
                 "epochs_run": len(history),
                 "beats": {side: len(task.index(side)) for side in (TRAIN, VALIDATION)},
+                "records": _learnt_from(task),
                 "calibration": calibration,
             },
         }
