@@ -82,7 +82,9 @@ class _Layout:
         panels, rhythm, strip = spec.panel_count, len(RHYTHMS[spec.rhythm]), spec.strip_height
         ends = (-spec.before_ms / 1000, spec.after_ms / 1000)
         if isinstance(spec, SpectrogramSpec):
-            return cls("decibel", panels, spec.panel_height, columns, 0, ends, rhythm=rhythm, strip=strip)
+            return cls(
+                "decibel", panels, spec.panel_height, columns, 0, ends, rhythm=rhythm, strip=strip
+            )
         signed = isinstance(spec, CompositeSpec) or spec.value == "signed"
         scales = (spec.finest_ms / 1000, spec.coarsest_ms / 1000)
         kind, zero = ("signed", 128) if signed else ("magnitude", 0)

@@ -329,8 +329,8 @@ def in_words(figures: Mapping[str, Any]) -> str:
             lines.append(f"  {title:<11} ... and {len(rows) - len(some)} more records")
     if data["learnt_from"]:
         lines.append(
-            f"  CAUTION     the model was trained on records of {len(data['learnt_from'])} of these "
-            f"names: {', '.join(data['learnt_from'][:_WORDS_SHOWN])}"
+            "  CAUTION     the model was trained on records of "
+            f"{len(data['learnt_from'])} of these names: {', '.join(data['learnt_from'][:_WORDS_SHOWN])}"
             + (", ..." if len(data["learnt_from"]) > _WORDS_SHOWN else "")
         )
     if any(_PACED_WORDS in remark for remark in data["remarks"].values()):
@@ -383,7 +383,8 @@ def _about(
     card, manifest = classifier.card, records.manifest
     data = sha256_text("".join(f"{each.row['record']}\0{each.digest}\n" for each in done))
     kept = [each.row for each in done if each.skipped is None]
-    learnt = set(card["training"].get("records") or ())
+    # By name: whether these are the same recordings, only the caller knows.
+    learnt = {_last(name) for name in card["training"].get("records") or ()}
     return {
         "kind": KIND,
         "recipe": title,
@@ -401,7 +402,7 @@ def _about(
             "records_left_out": len(done) - len(kept),
             "left_out": {e.row["record"]: e.skipped for e in done if e.skipped is not None},
             "remarks": {row["record"]: row["remarks"] for row in kept if row["remarks"]},
-            "learnt_from": sorted(learnt & {row["record"] for row in kept}),
+            "learnt_from": [row["record"] for row in kept if _last(row["record"]) in learnt],
         },
         "synthetic": manifest is not None and manifest.synthetic,
         "protocol": {
@@ -416,6 +417,10 @@ def _about(
         "image": card["image"],
         "training": card["training"],
     }
+
+
+def _last(record: str) -> str:
+    return record.rpartition("/")[2]
 
 
 def _sheets(

@@ -293,9 +293,7 @@ def test_rhythm_jitter_gives_each_block_another_even_grey() -> None:
 def test_rhythm_jitter_leaves_values_alone() -> None:
     spec = COMPOSITE.model_copy(update={"values": True})
     images = np.full((20, *spec.shape), 128, np.uint8)
-    out = augmentation(spec, rhythm_jitter=5)(
-        images, np.zeros(20, int), np.random.default_rng(1)
-    )
+    out = augmentation(spec, rhythm_jitter=5)(images, np.zeros(20, int), np.random.default_rng(1))
     assert (out[:, : spec.rows_of_strip.start] == 128).all()
     assert (out[:, spec.rows_of_strip] != 128).any()
 

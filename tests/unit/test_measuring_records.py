@@ -16,10 +16,11 @@ import pytest
 import wfdb
 
 from ecgbeats.errors import ConfigError, ContractError, DataError
+from ecgbeats.files import read_json, write_json
 from ecgbeats.imaging.render import render
 from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
 from ecgbeats.imaging.store import BeatImages, render_dataset
-from ecgbeats.inference import Classifier
+from ecgbeats.inference import CARD, Classifier
 from ecgbeats.labels import LabelScheme
 from ecgbeats.measuring_records import (
     Measured,
@@ -450,6 +451,24 @@ def test_the_output_names_everything_that_was_done(
     assert "left out    p2/d: d.dat is missing" in said
     assert "--exclude-paced" in said and "30 beats, 3 records, 2 patients" in said
     assert {path.name for path in (out / "plots").iterdir()} >= {"confusion.png", "mistakes.png"}
+
+
+def test_records_that_the_model_was_trained_on_are_named(
+    clinic: Path, model: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "model"
+    shutil.copytree(model, own)
+    card = read_json(own / CARD)
+    # By their last name: folders above it are the caller's.
+    write_json(own / CARD, {**card, "training": {**card["training"], "records": ["x/b", "c"]}})
+    figures = measured(own, clinic, tmp_path / "out")
+    assert figures["dataset"]["learnt_from"] == ["p1/b", "p2/c"]
+    assert "trained on records of 2 of these names: p1/b, p2/c" in in_words(figures)
+    assert "trained on records of 2" in (tmp_path / "out" / "index.html").read_text()
+    figures = measured(model, clinic, tmp_path / "other")
+    assert figures["dataset"]["learnt_from"] == []
+    assert "trained on" not in in_words(figures)
+    assert "was trained on records" not in (tmp_path / "other" / "index.html").read_text()
 
 
 def test_the_hash_follows_the_data_and_not_its_place(

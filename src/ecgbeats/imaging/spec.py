@@ -241,8 +241,9 @@ class CompositeSpec(_WaveletSpec):
     Panels, from the top, for each lead: the signed wavelet transform of the beat, and that of
     its difference from the recording's median beat. Middle grey is zero, so polarity
     survives. Below them, with `values`, for each lead what `features` says of how the beat
-    differs from the recording's usual one, and of its QRS, a pixel a value. The strip at the foot holds one block of even grey for each
-    rhythm value (`ecgbeats.beats.rhythm`), so that the image holds all that the model sees.
+    differs from the recording's usual one, and of its QRS, a pixel a value. The strip at the
+    foot holds one block of even grey for each rhythm value (`ecgbeats.beats.rhythm`), so that
+    the image holds all that the model sees.
     """
 
     representation: Literal["composite"]
