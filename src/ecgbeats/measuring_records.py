@@ -327,12 +327,9 @@ def in_words(figures: Mapping[str, Any]) -> str:
         lines += [f"  {title:<11} {record}: {reason}" for record, reason in some]
         if len(rows) > len(some):
             lines.append(f"  {title:<11} ... and {len(rows) - len(some)} more records")
-    if data["learnt_from"]:
-        lines.append(
-            "  CAUTION     the model was trained on records of "
-            f"{len(data['learnt_from'])} of these names: {', '.join(data['learnt_from'][:_WORDS_SHOWN])}"
-            + (", ..." if len(data["learnt_from"]) > _WORDS_SHOWN else "")
-        )
+    if learnt := data["learnt_from"]:
+        some = ", ".join(learnt[:_WORDS_SHOWN]) + (", ..." if len(learnt) > _WORDS_SHOWN else "")
+        lines.append(f"  CAUTION     {len(learnt)} records have names that training saw: {some}")
     if any(_PACED_WORDS in remark for remark in data["remarks"].values()):
         lines.append("  EC57 leaves records with paced beats out: --exclude-paced does")
     return "\n".join(lines)

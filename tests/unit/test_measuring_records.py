@@ -463,11 +463,11 @@ def test_records_that_the_model_was_trained_on_are_named(
     write_json(own / CARD, {**card, "training": {**card["training"], "records": ["x/b", "c"]}})
     figures = measured(own, clinic, tmp_path / "out")
     assert figures["dataset"]["learnt_from"] == ["p1/b", "p2/c"]
-    assert "trained on records of 2 of these names: p1/b, p2/c" in in_words(figures)
+    assert "2 records have names that training saw: p1/b, p2/c" in in_words(figures)
     assert "trained on records of 2" in (tmp_path / "out" / "index.html").read_text()
     figures = measured(model, clinic, tmp_path / "other")
     assert figures["dataset"]["learnt_from"] == []
-    assert "trained on" not in in_words(figures)
+    assert "CAUTION" not in in_words(figures)
     assert "was trained on records" not in (tmp_path / "other" / "index.html").read_text()
 
 
