@@ -328,8 +328,8 @@ def in_words(figures: Mapping[str, Any]) -> str:
         if len(rows) > len(some):
             lines.append(f"  {title:<11} ... and {len(rows) - len(some)} more records")
     if learnt := data["learnt_from"]:
-        some = ", ".join(learnt[:_WORDS_SHOWN]) + (", ..." if len(learnt) > _WORDS_SHOWN else "")
-        lines.append(f"  CAUTION     {len(learnt)} records have names that training saw: {some}")
+        names = ", ".join(learnt[:_WORDS_SHOWN]) + (", ..." if len(learnt) > _WORDS_SHOWN else "")
+        lines.append(f"  CAUTION     {len(learnt)} records have names that training saw: {names}")
     if any(_PACED_WORDS in remark for remark in data["remarks"].values()):
         lines.append("  EC57 leaves records with paced beats out: --exclude-paced does")
     return "\n".join(lines)
