@@ -4,7 +4,7 @@ A champion learns half of DS1's patients. The other half arrives in two batches,
 with N and V exchanged. Each is checked, trained with, compared, judged and promoted; a model that
 is worse on purpose is blocked; the champion is rolled back; recordings whose amplitude changed are
 sent to the service; what is served is traced back. DS2 is the frozen test side throughout, as in
-the recipe `mitdb-aami5`, of which this is one network instead of three.
+the recipe `mitdb-aami5`, of which this is one network instead of four.
 
 The project is cloned into the folder, with its last commit, and gets an environment of its own; all
 that happens is done by the commands that a user has. They are printed with what they said, and
@@ -143,7 +143,8 @@ def begin(life: Life) -> None:
         **params["recipes"]["mitdb-aami5"],
         "dataset": "hospital",
         "protocol": RECIPE,
-        "train": {**params["recipes"]["mitdb-aami5"]["train"], "members": 2},
+        "model": {**params["recipes"]["mitdb-aami5"]["model"], "kinds": []},
+        "train": {**params["recipes"]["mitdb-aami5"]["train"], "members": 1},
     }
     params["additions"] = {**params["additions"], "labels": RECIPE, "recipe": RECIPE}
     life.write_params(params)
