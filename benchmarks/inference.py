@@ -21,7 +21,7 @@ from by_turns import by_turns, print_ratios
 
 from ecgbeats.config import read_params
 from ecgbeats.export import save_onnx
-from ecgbeats.models import build_model
+from ecgbeats.models import build_model, together
 
 RECIPE, BATCH, ROUNDS = "mitdb-aami5", 256, 7
 
@@ -29,7 +29,10 @@ RECIPE, BATCH, ROUNDS = "mitdb-aami5", 256, 7
 def main() -> None:
     params = read_params(Path(__file__).parents[1] / "params.yaml")
     recipe, classes = params.recipe(RECIPE), params.scheme_of(RECIPE).names
-    network = build_model(recipe.model.name, recipe.image, classes, **recipe.model.options)
+    members = [recipe.model.of_member(k) for k in range(recipe.train.members)]
+    network = together(
+        [build_model(member.name, recipe.image, classes, **member.options) for member in members]
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     with tempfile.TemporaryDirectory() as scratch:

@@ -349,7 +349,8 @@ def _card(model: Mapping[str, Any], about: BentoAbout) -> dict[str, Any]:
             "weights_sha256": model["weights_sha256"],
             "onnx_sha256": model["onnx_sha256"],
         },
-        "training": model["training"],
+        # Without the names of records, which may tell who was recorded.
+        "training": {k: v for k, v in model["training"].items() if k != "records"},
         "metrics": (
             None
             if about.metrics is None

@@ -226,13 +226,6 @@ class ModelParams(Section):
     # apart gain most by their mean.
     kinds: tuple[Mapping[str, Any], ...] = ()
 
-    # Parameters that came later: what a model is known by has them where they are set.
-    LATER: ClassVar[tuple[str, ...]] = ("kinds",)
-
-    @model_serializer(mode="wrap")
-    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(write(self), type(self), self.LATER)
-
     @model_validator(mode="after")
     def _pair_is_two(self) -> ModelParams:
         for options in (self.options, *self.kinds):
@@ -681,7 +674,7 @@ class Params(Section):
             for label in recipe.evaluate.headline:
                 _known(f"recipes.{name}.evaluate.headline", label, classes)
             for label in recipe.model.named_classes:
-                _known(f"recipes.{name}.model.options.told_by_rhythm", label, classes)
+                _known(f"recipes.{name}.model: told_by_rhythm", label, classes)
         return self
 
     @model_validator(mode="after")

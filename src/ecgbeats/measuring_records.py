@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ecgbeats.additions.checksums import checksum_problem, ends_as_it_should
+from ecgbeats.additions.naming import unprefixed
 from ecgbeats.answering import answer_beats
 from ecgbeats.datasets import MANIFEST, Manifest, read_manifest
 from ecgbeats.errors import ConfigError, ContractError, DataError
@@ -327,7 +328,9 @@ def in_words(figures: Mapping[str, Any]) -> str:
         lines += [f"  {title:<11} {record}: {reason}" for record, reason in some]
         if len(rows) > len(some):
             lines.append(f"  {title:<11} ... and {len(rows) - len(some)} more records")
-    if learnt := data["learnt_from"]:
+    if data["learnt_from"] is None:
+        lines.append("  CAUTION     the model does not say which records it was trained on")
+    elif learnt := data["learnt_from"]:
         names = ", ".join(learnt[:_WORDS_SHOWN]) + (", ..." if len(learnt) > _WORDS_SHOWN else "")
         lines.append(f"  CAUTION     {len(learnt)} records have names that training saw: {names}")
     if any(_PACED_WORDS in remark for remark in data["remarks"].values()):
@@ -381,7 +384,8 @@ def _about(
     data = sha256_text("".join(f"{each.row['record']}\0{each.digest}\n" for each in done))
     kept = [each.row for each in done if each.skipped is None]
     # By name: whether these are the same recordings, only the caller knows.
-    learnt = {_last(name) for name in card["training"].get("records") or ()}
+    named = card["training"].get("records")
+    learnt = {_last(name) for name in named or ()}
     return {
         "kind": KIND,
         "recipe": title,
@@ -399,7 +403,11 @@ def _about(
             "records_left_out": len(done) - len(kept),
             "left_out": {e.row["record"]: e.skipped for e in done if e.skipped is not None},
             "remarks": {row["record"]: row["remarks"] for row in kept if row["remarks"]},
-            "learnt_from": [row["record"] for row in kept if _last(row["record"]) in learnt],
+            "learnt_from": (
+                None
+                if named is None
+                else [row["record"] for row in kept if _last(row["record"]) in learnt]
+            ),
         },
         "synthetic": manifest is not None and manifest.synthetic,
         "protocol": {
@@ -417,7 +425,8 @@ def _about(
 
 
 def _last(record: str) -> str:
-    return record.rpartition("/")[2]
+    """A record's name without folders, or without the addition that brought it into a union."""
+    return unprefixed(record.rpartition("/")[2])
 
 
 def _sheets(

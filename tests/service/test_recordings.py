@@ -262,6 +262,8 @@ def test_says_which_model_answers_and_what_it_is_worth(client: TestClient, built
     assert card["image"] == SPEC.model_dump(mode="json") and card["spec_id"] == SPEC.spec_id
     assert card["metrics"] == {"accuracy": 0.5, "headline": {"classes": ["N"], "macro_f1": 0.5}}
     assert card["lineage"] == {"git_commit": "8e6c9d1"}
+    # Who was recorded may be told by the names of records: they stay in the model's own card.
+    assert card["training"] == {"epochs_run": 1}
     assert card["medical_device"] is False
     (beside,) = card["beside"]
     assert (beside["name"], beside["spec_id"]) == ("ecgbeats-tiny-picture", PICTURES.spec_id)

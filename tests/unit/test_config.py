@@ -66,7 +66,11 @@ def test_ds1_and_ds2_are_the_published_ones() -> None:
         ("recipes.sample-aami5.evaluate.headline", [], "headline"),
         ("recipes.mitdb-aami5.model.options.told_by_rhythm", ["N", "APC"], "APC"),
         ("recipes.mitdb-aami5.model.options.told_by_rhythm", ["N"], "two classes"),
-        ("recipes.mitdb-aami5.model.kinds", [{"told_by_rhythm": ["N", "APC"]}], "APC"),
+        (
+            "recipes.mitdb-aami5.model.kinds",
+            [{"told_by_rhythm": ["N", "APC"]}],
+            "told_by_rhythm: expected one of N, S, V, F, Q; got 'APC'",
+        ),
         ("recipes.mitdb-aami5.model.kinds", [{"told_by_rhythm": ["N"]}], "two classes"),
         ("recipes.mitdb-aami5.train.members", 3, "each of model.kinds, 4; got 3"),
         ("recipes.mitdb-aami5.model.options.told_by_rhythm", 1, "two classes"),

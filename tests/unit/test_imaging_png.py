@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from ecgbeats.errors import ImageError
-from ecgbeats.imaging.png import SPEC_KEY, decode_image, encode_png
+from ecgbeats.imaging.png import SPEC_KEY, decode_image, decode_upload, encode_png
+from ecgbeats.imaging.spec import CompositeSpec
 
 pytestmark = pytest.mark.unit
 
@@ -68,6 +69,28 @@ def test_refuses_by_code(data: bytes, code: str) -> None:
         decode_image(data, (12, 20), "0123")
     assert raised.value.code == code
     assert f"expected {raised.value.expected}, got {raised.value.got}" in str(raised.value)
+
+
+def test_where_single_pixels_matter_none_is_resampled() -> None:
+    spec = CompositeSpec(representation="composite", panel_height=16, values=True)
+    drawn = np.random.default_rng(1).integers(0, 256, spec.shape, np.uint8)
+
+    def enlarged(rows: int, columns: int, spec: CompositeSpec = spec) -> np.ndarray:
+        buffer = io.BytesIO()
+        way = Image.Resampling.NEAREST
+        Image.fromarray(drawn).resize((columns, rows), way).save(buffer, "PNG")
+        return decode_upload(buffer.getvalue(), spec)
+
+    rows, columns = spec.shape
+    for times in (1, 2, 3):
+        np.testing.assert_array_equal(enlarged(times * rows, times * columns), drawn)
+    for size in ((rows + 1, columns), (2 * rows, columns), (rows // 2, columns // 2)):
+        with pytest.raises(ImageError, match=f"{columns} x {rows} pixels, or a whole") as raised:
+            enlarged(*size)
+        assert raised.value.code == "other_size"
+    # Panels alone are as good at another size.
+    plain = spec.model_copy(update={"values": False})
+    assert enlarged(2 * rows, columns, plain).shape == plain.shape
 
 
 def test_whoever_has_room_for_more_pixels_says_so() -> None:

@@ -460,15 +460,21 @@ def test_records_that_the_model_was_trained_on_are_named(
     shutil.copytree(model, own)
     card = read_json(own / CARD)
     # By their last name: folders above it are the caller's.
-    write_json(own / CARD, {**card, "training": {**card["training"], "records": ["x/b", "c"]}})
+    write_json(own / CARD, {**card, "training": {**card["training"], "records": ["x/b", "new__c"]}})
     figures = measured(own, clinic, tmp_path / "out")
     assert figures["dataset"]["learnt_from"] == ["p1/b", "p2/c"]
     assert "2 records have names that training saw: p1/b, p2/c" in in_words(figures)
     assert "trained on records of 2" in (tmp_path / "out" / "index.html").read_text()
-    figures = measured(model, clinic, tmp_path / "other")
+    write_json(own / CARD, {**card, "training": {**card["training"], "records": ["d"]}})
+    figures = measured(own, clinic, tmp_path / "other")
     assert figures["dataset"]["learnt_from"] == []
     assert "CAUTION" not in in_words(figures)
     assert "was trained on records" not in (tmp_path / "other" / "index.html").read_text()
+    write_json(own / CARD, {**card, "training": {}})
+    figures = measured(own, clinic, tmp_path / "silent")
+    assert figures["dataset"]["learnt_from"] is None
+    assert "does not say which records" in in_words(figures)
+    assert "does not say which records" in (tmp_path / "silent" / "index.html").read_text()
 
 
 def test_the_hash_follows_the_data_and_not_its_place(

@@ -11,3 +11,8 @@ def prefix_of(added: str) -> str:
     Names of datasets hold no underscore.
     """
     return f"{added}{_MARK}"
+
+
+def unprefixed(record: str) -> str:
+    """What a record of a union was called before it was added."""
+    return record.rpartition(_MARK)[2]

@@ -45,7 +45,12 @@ def encode_png(image: np.ndarray, spec_id: str) -> bytes:
 
 
 def decode_image(
-    data: bytes, shape: tuple[int, int], spec_id: str, *, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    shape: tuple[int, int],
+    spec_id: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    exact: bool = False,
 ) -> np.ndarray:
     """Pixels of an uploaded PNG or JPEG as the model takes them.
 
@@ -59,6 +64,9 @@ def decode_image(
         The model's image spec. A PNG that names another spec is refused.
     max_pixels : int
         Greatest number of pixels that are decoded.
+    exact : bool
+        Single pixels matter: of another size only an enlargement by a whole number is taken,
+        and its pixels are picked.
 
     Returns
     -------
@@ -67,15 +75,28 @@ def decode_image(
     Raises
     ------
     ImageError
-        With code "not_an_image" (no PNG or JPEG), "damaged_image", "too_many_pixels" or
-        "other_spec" (drawn by another spec).
+        With code "not_an_image" (no PNG or JPEG), "damaged_image", "too_many_pixels",
+        "other_spec" (drawn by another spec) or "other_size" (where it has to be exact).
     """
     with _opened(data, max_pixels) as image:
         _drawn_by(image, spec_id)
+        if exact:
+            _whole_multiple(image, shape)
         grey = _on_white(image).convert("L")
         if (grey.height, grey.width) != shape:
-            grey = grey.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+            way = Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR
+            grey = grey.resize((shape[1], shape[0]), way)
         return np.asarray(grey, np.uint8)
+
+
+def _whole_multiple(image: Image.Image, shape: tuple[int, int]) -> None:
+    rows, columns = shape
+    if image.height % rows or image.height // rows * columns != image.width:
+        raise ImageError(
+            "other_size",
+            f"{columns} x {rows} pixels, or a whole multiple: single pixels hold values",
+            f"{image.width} x {image.height}",
+        )
 
 
 def decode_upload(data: bytes, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -90,7 +111,8 @@ def decode_upload(data: bytes, spec: Spec, *, max_pixels: int = MAX_PIXELS) -> n
         As `decode_image`; for plain pictures also with code "blank_image".
     """
     if spec.representation != "picture":
-        return decode_image(data, spec.shape, spec.spec_id, max_pixels=max_pixels)
+        exact = spec.representation == "composite" and spec.values
+        return decode_image(data, spec.shape, spec.spec_id, max_pixels=max_pixels, exact=exact)
     with _opened(data, max_pixels) as image:
         ours = _drawn_by(image, spec.spec_id)
         if ours and image.mode == "L" and (image.height, image.width) == spec.shape:

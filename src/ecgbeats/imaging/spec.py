@@ -270,7 +270,16 @@ class CompositeSpec(_WaveletSpec):
     @property
     def morphology(self) -> FeaturesSpec:
         """The values of each lead: none of the beat as it is, by which patients are known."""
-        return FeaturesSpec(representation="features", fs=self.fs, lead=self.lead, points=0)
+        # In full, as `spec_id` does not hold it: whoever changes it raises RENDERER_VERSION.
+        return FeaturesSpec(
+            representation="features",
+            fs=self.fs,
+            lead=self.lead,
+            before_ms=250.0,
+            after_ms=400.0,
+            points=0,
+            difference_points=20,
+        )
 
     @property
     def value_rows_per_lead(self) -> int:
