@@ -31,6 +31,8 @@ _INK, _FAINT, _GRID = "#1f2933", "#5f6b7a", "#d9dee4"
 _DPI = 130
 # More records than this cannot be told apart on one axis.
 _RECORDS_SHOWN = 60
+# Share of an image's rows that a name at its side takes.
+_ROWS_OF_A_NAME = 0.06
 
 
 def confusion(counts: Ints, classes: Sequence[str]) -> bytes:
@@ -225,10 +227,17 @@ def explanation(
     # Over a washed-out image, opaque where saliency is strong.
     right.imshow(np.full((*image.shape, 3), 1.0), alpha=0.55)
     shown = _saliency(right, saliency, by_strength=True)
-    beside, below = {}, {}
+    beside: dict[str, float] = {}
+    below: dict[str, float] = {}
     for name, (rows, columns) in parts.items():
         if columns.stop - columns.start == image.shape[1]:
-            beside[name] = (rows.start + rows.stop - 1) / 2
+            at = (rows.start + rows.stop - 1) / 2
+            last = next(reversed(beside), None)
+            if last is not None and at - beside[last] < _ROWS_OF_A_NAME * image.shape[0]:
+                # Too near to be read apart: one name for both.
+                at = (beside.pop(last) + at) / 2
+                name = f"{last}, {name}"
+            beside[name] = at
         else:
             below[name.replace("_", " ")] = (columns.start + columns.stop - 1) / 2
     left.set_yticks(list(beside.values()), list(beside))
