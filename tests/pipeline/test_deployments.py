@@ -44,7 +44,8 @@ class Server:
 
     def _asked(self, method: str, path: str, **more: Any) -> Any:
         for _ in range(60):
-            answer = self._session.request(method, f"{self.url}/{path}", timeout=60, **more)
+            # Two cores, a flow and its server: where more runs beside, it may answer late.
+            answer = self._session.request(method, f"{self.url}/{path}", timeout=300, **more)
             # SQLite is locked by another request: Prefect's own client asks again, too.
             if answer.status_code != 503:
                 break

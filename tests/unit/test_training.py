@@ -163,9 +163,10 @@ def test_members_may_be_of_several_kinds(task: training.Task, tmp_path: Path) ->
         return Classifier.load(tmp_path / name).predict(images)
 
     counts: list[int] = []
-    together = answers("together", of_both, params.model_copy(update={"members": 3}))
+    assert [of_both.of_member(k).options["dense"] for k in range(3)] == [16, 8, 16]
+    together = answers("together", of_both, params.model_copy(update={"members": 2}))
     apart = []
-    for k, kind in enumerate((kinds[0], kinds[1], kinds[0])):
+    for k, kind in enumerate(kinds):
         seed = int(np.random.SeedSequence([params.seed, k]).generate_state(1)[0])
         one = params.model_copy(update={"seed": seed if k else params.seed})
         alone = MODEL.model_copy(update={"options": {**MODEL.options, **kind}})
