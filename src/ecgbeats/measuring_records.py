@@ -332,7 +332,7 @@ def in_words(figures: Mapping[str, Any]) -> str:
         lines.append("  CAUTION     the model does not say which records it was trained on")
     elif learnt := data["learnt_from"]:
         names = ", ".join(learnt[:_WORDS_SHOWN]) + (", ..." if len(learnt) > _WORDS_SHOWN else "")
-        lines.append(f"  CAUTION     {len(learnt)} records have names that training saw: {names}")
+        lines.append(f"  CAUTION     training saw records of these names: {names}")
     if any(_PACED_WORDS in remark for remark in data["remarks"].values()):
         lines.append("  EC57 leaves records with paced beats out: --exclude-paced does")
     return "\n".join(lines)

@@ -463,7 +463,7 @@ def test_records_that_the_model_was_trained_on_are_named(
     write_json(own / CARD, {**card, "training": {**card["training"], "records": ["x/b", "new__c"]}})
     figures = measured(own, clinic, tmp_path / "out")
     assert figures["dataset"]["learnt_from"] == ["p1/b", "p2/c"]
-    assert "2 records have names that training saw: p1/b, p2/c" in in_words(figures)
+    assert "training saw records of these names: p1/b, p2/c" in in_words(figures)
     assert "trained on records of 2" in (tmp_path / "out" / "index.html").read_text()
     write_json(own / CARD, {**card, "training": {**card["training"], "records": ["d"]}})
     figures = measured(own, clinic, tmp_path / "other")
