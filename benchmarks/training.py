@@ -58,20 +58,25 @@ def ceiling() -> float:
     return best
 
 
-def sides(batch: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """By name: what does STEPS steps."""
+def network() -> keras.Model:
+    """The recipe's last member, which reads panels: the one that takes time."""
     params = read_params(Path(__file__).parents[1] / "params.yaml")
     recipe, classes = params.recipe(RECIPE), params.scheme_of(RECIPE).names
-    # The last one reads panels: the one that takes time.
     member = recipe.model.of_member(recipe.train.members - 1)
+    return build_model(member.name, recipe.image, classes, **member.options)
+
+
+def sides(batch: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """By name: what does STEPS steps."""
     rng = np.random.default_rng(1)
-    x = rng.integers(0, 256, (batch, *recipe.image.shape, 1)).astype(np.float32)
-    y = rng.integers(0, len(classes), batch)
+    shapes = network()
+    x = rng.integers(0, 256, (batch, *shapes.input_shape[1:])).astype(np.float32)
+    y = rng.integers(0, shapes.output_shape[1], batch)
     given = (x, y, np.ones(batch, np.float32))
 
     def model(jit: bool = False, policy: str = "float32") -> keras.Model:
         keras.config.set_dtype_policy(policy)
-        made = build_model(member.name, recipe.image, classes, **member.options)
+        made = network()
         keras.config.set_dtype_policy("float32")
         made.compile(
             optimizer=keras.optimizers.AdamW(1e-3, 1e-2),
@@ -99,12 +104,8 @@ def sides(batch: int) -> Iterator[tuple[str, Callable[[], object]]]:
 
 def operations(batch: int) -> float:
     """Of a step: multiply and add, forward and twice that backward."""
-    params = read_params(Path(__file__).parents[1] / "params.yaml")
-    recipe, classes = params.recipe(RECIPE), params.scheme_of(RECIPE).names
-    member = recipe.model.of_member(recipe.train.members - 1)
-    network = build_model(member.name, recipe.image, classes, **member.options)
     with tempfile.TemporaryDirectory() as scratch:
-        save_onnx(network, Path(scratch) / "model.onnx")
+        save_onnx(network(), Path(scratch) / "model.onnx")
         macs = macs_of(Path(scratch) / "model.onnx")
     assert macs is not None
     return 2.0 * 3.0 * macs * batch
