@@ -14,6 +14,7 @@ unlike a probability it does not saturate, so a sure answer can be explained as 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +234,9 @@ class Explainer:
         import os
 
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # Gradients are TensorFlow's, whatever the network was trained on; its file is the same.
+        if "keras" not in sys.modules:
+            os.environ["KERAS_BACKEND"] = "tensorflow"
         import keras
 
         if keras.backend.backend() == "tensorflow":

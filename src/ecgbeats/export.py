@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -13,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ecgbeats.errors import ContractError
 from ecgbeats.files import written_aside
 
 if TYPE_CHECKING:
     import keras
     import onnx
+
+# The Keras backend whose networks are exported, by tf2onnx.
+_EXPORTS = "tensorflow"
 
 
 def save_keras(model: keras.Model, path: Path) -> None:
@@ -54,9 +62,22 @@ def _renumbered(value: Any, seen: dict[int, int]) -> Any:
 
 
 def save_onnx(model: keras.Model, path: Path) -> None:
-    """Export `model` for ONNX Runtime so that equal models give equal bytes."""
+    """Export `model` for ONNX Runtime so that equal models give equal bytes.
+
+    Of a network on another Keras backend the export is done by a process on TensorFlow: from
+    JAX, Keras goes through jax2onnx, whose pooling ONNX Runtime refuses.
+
+    Raises
+    ------
+    ContractError
+        That process failed.
+    """
+    import keras
     import onnx
 
+    if keras.backend.backend() != _EXPORTS:
+        _save_onnx_elsewhere(model, path)
+        return
     # Keras exports a network whose graph it has seen: one call traces it.
     model(np.zeros((1, *model.input_shape[1:]), np.float32))
     with written_aside(path) as aside:
@@ -66,6 +87,32 @@ def save_onnx(model: keras.Model, path: Path) -> None:
             model.export(aside, format="onnx", verbose=False)
         network = onnx.load(aside)
     save_network(network, path)
+
+
+def _save_onnx_elsewhere(model: keras.Model, path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "model.keras"
+        model.save(kept)
+        done = subprocess.run(
+            [sys.executable, "-m", "ecgbeats.export", str(kept), str(path)],
+            env={
+                **os.environ,
+                "KERAS_BACKEND": _EXPORTS,
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                # The accelerator is the other backend's, and its memory as well.
+                "CUDA_VISIBLE_DEVICES": "",
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise ContractError(
+            f"{path}: the process on {_EXPORTS} that exports a network of another backend ended "
+            f"with {done.returncode}: {done.stderr[-2000:].strip()}"
+        )
 
 
 def save_network(network: onnx.ModelProto, path: Path) -> None:
@@ -138,3 +185,13 @@ def _canonical(graph: onnx.GraphProto) -> None:
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(ordered)
     graph.initializer.extend(kept)
+
+
+def _main(kept: str, path: str) -> None:
+    import keras
+
+    save_onnx(keras.saving.load_model(kept, compile=False), Path(path))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
