@@ -27,12 +27,13 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from ecgbeats.beats import choose_lead, condition, rr_intervals
-from ecgbeats.config import SampleSource
+from ecgbeats.config import SampleSource, read_params
 from ecgbeats.imaging.render import render
 from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
 from ecgbeats.records import BEAT_SYMBOLS, Recording, read_annotations, read_recording
 from ecgbeats.sources.sample import make_sample
 
+ROOT = Path(__file__).parents[1]
 ROUNDS = 5
 FIGURES = 24
 USUAL, LEANEST = "a figure per beat, as usual", "a figure per beat, leanest"
@@ -115,11 +116,13 @@ def main() -> None:
         samples = read_annotations(path).only(BEAT_SYMBOLS).sample
     waveform = WaveformSpec(representation="waveform")
     composite = CompositeSpec(representation="composite")
+    with_values = read_params(ROOT / "params.yaml").recipe("mitdb-aami5").image
     sides: dict[str, Callable[[], np.ndarray]] = {
         USUAL: lambda: usual_way(recording, samples[1 : FIGURES + 1], waveform),
         LEANEST: lambda: leanest_way(recording, samples[1 : FIGURES + 1], waveform),
         "ours, waveform": lambda: render(recording, samples, waveform),
         "ours, composite": lambda: render(recording, samples, composite),
+        "ours, mitdb-aami5's": lambda: render(recording, samples, with_values),
     }
     rates: dict[str, list[float]] = {name: [] for name in sides}
     with threadpool_limits(1):
@@ -137,7 +140,11 @@ def main() -> None:
             f"{middle / usual:>7.0f} x the usual, {middle / leanest:.1f} x the leanest"
         )
     memory = copied_per_s()
-    for name, spec in (("ours, waveform", waveform), ("ours, composite", composite)):
+    for name, spec in (
+        ("ours, waveform", waveform),
+        ("ours, composite", composite),
+        ("ours, mitdb-aami5's", with_values),
+    ):
         image = np.prod(spec.shape) + recording.signal.nbytes / len(samples)
         share = statistics.median(rates[name]) * float(image) / memory
         print(f"{name:<28} {share:>10.2%} of copying at {memory / 1e9:.1f} GB/s")

@@ -35,12 +35,16 @@ _CHUNK = 1024
 
 def soft(values: np.ndarray) -> np.ndarray:
     """Values in R amplitudes to -1..1, steepest at zero: v / (|v| + HALF_LEVEL)."""
-    return np.asarray(values / (np.abs(values) + np.float32(HALF_LEVEL)))
+    away = np.abs(values)
+    away += np.float32(HALF_LEVEL)
+    return np.asarray(np.divide(values, away, out=away))
 
 
 def signed_grey(values: np.ndarray) -> np.ndarray:
     """Values in -1..1 as grey levels 1..255, zero as 128."""
-    return np.asarray(np.rint(128 + 127 * values), np.uint8)
+    levels = 127 * values
+    levels += 128
+    return np.asarray(np.rint(levels, out=levels), np.uint8)
 
 
 def full_grey(values: np.ndarray) -> np.ndarray:

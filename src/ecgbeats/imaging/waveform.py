@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 
 from ecgbeats.beats import at_rate, choose_lead, condition, rr_intervals
@@ -41,15 +43,22 @@ def draw(recording: Recording, samples: np.ndarray, spec: WaveformSpec) -> np.nd
 
 
 def _trace(signal: np.ndarray, start: np.ndarray, stop: np.ndarray, width: int) -> np.ndarray:
-    """The signal between start and stop at evenly spaced points, linearly interpolated."""
+    """The signal between start and stop at evenly spaced points, linearly interpolated.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, width * 8 + 1)
+    """
     share = np.linspace(0, 1, width * _POINTS + 1, dtype=np.float32)
     at = start[:, None] + (stop - start)[:, None] * share
     np.clip(at, 0, len(signal) - 1, out=at)
-    left = at.astype(np.int64)
-    weight = (at - left).astype(np.float32)
-    right = np.minimum(left + 1, len(signal) - 1)
-    low = signal[left]
-    return np.asarray(low + (signal[right] - low) * weight, np.float32)
+    left = at.astype(np.intp)
+    at -= left
+    rise = np.diff(signal, append=signal[-1:])
+    trace = rise[left]
+    trace *= at.astype(np.float32)
+    trace += signal[left]
+    return np.asarray(trace, np.float32)
 
 
 def rasterise(trace: np.ndarray, spec: WaveformSpec) -> np.ndarray:
@@ -58,18 +67,18 @@ def rasterise(trace: np.ndarray, spec: WaveformSpec) -> np.ndarray:
     A column shows the span from its lowest to its highest value, widened by half the
     stroke on both sides; a pixel is as dark as the share of it that the span covers.
     """
-    count = len(trace)
     scale = spec.height / (spec.high_mv - spec.low_mv)
     # Row coordinate from the top; the trace stays inside by half a stroke.
     half = np.float32(spec.stroke / 2)
     y = np.clip((spec.high_mv - trace) * np.float32(scale), half, spec.height - half)
-    inner = y[:, :-1].reshape(count, spec.width, _POINTS)
     # The last point of a column is the first of the next: the line has no gaps.
-    border = y[:, _POINTS::_POINTS]
-    top = np.minimum(inner.min(axis=2), border) - half
-    bottom = np.maximum(inner.max(axis=2), border) + half
+    points = [y[:, k : k + _POINTS * spec.width : _POINTS] for k in range(_POINTS + 1)]
+    top = reduce(np.minimum, points) - half
+    bottom = reduce(np.maximum, points) + half
     rows = np.arange(spec.height, dtype=np.float32)[None, :, None]
     covered = np.minimum(bottom[:, None, :], rows + 1)
     covered -= np.maximum(top[:, None, :], rows)
     np.clip(covered, 0, 1, out=covered)
-    return np.asarray(np.rint(255 - 255 * covered), np.uint8)
+    covered *= -255
+    covered += 255
+    return np.asarray(np.rint(covered, out=covered), np.uint8)
