@@ -41,6 +41,7 @@ uv:
 $(BIN)/.ready: pyproject.toml uv.lock | uv
 	# Compiled once: where Python may not write bytecode, every start would compile all it imports.
 	$(UV) sync --frozen --compile-bytecode --python $(PYTHON)
+	$(BIN)/python -m compileall -q src pipelines bento
 	@touch $@
 
 run: setup ## The whole flow; fails unless the gate passes [RECIPE=...] [MIRROR=folder or URL]
