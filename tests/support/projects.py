@@ -128,7 +128,8 @@ class Project:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(HERE / name, root / name)
         for name in _FOLDERS:
-            shutil.copytree(HERE / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            # With what is compiled: times of files are kept, so that it stays valid.
+            shutil.copytree(HERE / name, root / name)
         env = without_their_settings(os.environ)
         scripts = str(Path(sys.executable).parent)
         env["PATH"] = os.pathsep.join([scripts, env.get("PATH", os.defpath)])
