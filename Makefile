@@ -54,7 +54,8 @@ gate: setup ## Fails unless the recipe's model passed [RECIPE=...]
 	@$(RUN) gate $(RECIPE)
 
 test: setup ## All tests that need nothing but this clone
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder -m "not real_data and not faults"
+	@# Each worker has a processor: what it starts is quicker on one thread.
+	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder -m "not real_data and not faults"
 
 test-real: setup ## Tests on MIT-BIH: make test-real MIRROR=folder
 	@ECGBEATS_TEST_MITDB="$(realpath $(MIRROR))" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m real_data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # The Keras backend whose networks are exported, by tf2onnx.
 _EXPORTS = "tensorflow"
+_ELEMENTWISE = {"Add", "Sub", "Mul", "Div"}
 
 
 def save_keras(model: keras.Model, path: Path) -> None:
@@ -86,6 +88,7 @@ def save_onnx(model: keras.Model, path: Path) -> None:
             warnings.simplefilter("ignore", FutureWarning)
             model.export(aside, format="onnx", verbose=False)
         network = onnx.load(aside)
+    _full_rank(network)
     save_network(network, path)
 
 
@@ -141,6 +144,39 @@ def _repeatable_passes() -> Iterator[None]:
     finally:
         passes.clear()
         passes.update(before)
+
+
+def _full_rank(network: onnx.ModelProto) -> None:
+    """Give numbers that are combined with maps as many axes as these have, each of length one.
+
+    The same by ONNX's rules, but ONNX Runtime 1.31 takes a map whose last axis is one, as that
+    of a grey image is, element by element where the number has fewer axes: of a batch of 256
+    images four fifths of the time went into scaling their grey levels.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    inferred = onnx.shape_inference.infer_shapes(network).graph
+    axes = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+    numbers = {
+        tensor.name: tensor for tensor in network.graph.initializer if math.prod(tensor.dims) == 1
+    }
+    made: dict[str, onnx.TensorProto] = {}
+    for node in network.graph.node:
+        if node.op_type not in _ELEMENTWISE:
+            continue
+        rank = axes.get(node.output[0], 0)
+        for k, name in enumerate(node.input):
+            if name in numbers and len(numbers[name].dims) < rank:
+                full = f"{name}_of_{rank}_axes"
+                value = numpy_helper.to_array(numbers[name]).reshape((1,) * rank)
+                made[full] = numpy_helper.from_array(value, full)
+                node.input[k] = full
+    network.graph.initializer.extend(made.values())
 
 
 def _canonical(graph: onnx.GraphProto) -> None:

@@ -12,7 +12,7 @@ from ecgbeats.errors import ContractError
 from ecgbeats.export import save_keras, save_onnx
 from ecgbeats.files import sha256_file
 from ecgbeats.imaging.spec import CompositeSpec
-from ecgbeats.inference import KERAS
+from ecgbeats.inference import KERAS, ONNX
 from ecgbeats.models import build_model
 
 pytestmark = pytest.mark.unit
@@ -82,3 +82,19 @@ def test_a_network_of_another_backend_is_explained_by_tensorflow(tmp_path: Path)
         check=True,
     )
     assert done.stdout.split() == ["tensorflow", str(model.count_params())]
+
+
+def test_numbers_have_the_axes_of_the_maps_that_they_scale(tmp_path: Path) -> None:
+    import onnx
+
+    model = small()
+    save_onnx(model, tmp_path / ONNX)
+    network = onnx.load(tmp_path / ONNX)
+    sizes = {tensor.name: list(tensor.dims) for tensor in network.graph.initializer}
+    (image,) = network.graph.input
+    (scaling,) = [node for node in network.graph.node if image.name in node.input]
+    assert scaling.op_type == "Mul"
+    assert [sizes[name] for name in scaling.input if name in sizes] == [[1, 1, 1, 1]]
+    # None is left over under its former name.
+    used = {name for node in network.graph.node for name in node.input}
+    assert set(sizes) <= used
