@@ -71,7 +71,9 @@ class Explained(bentoml.IODescriptor):
     @classmethod
     async def from_http_request(cls, request: Request, serde: Any) -> Explained:
         form = await read_form(request, "file", ("label",), max_files=1)
-        return cls(file=[file.content for file in form.files], label=form.fields.get("label"))
+        # Empty is the default, as of other fields.
+        label = form.fields.get("label") or None
+        return cls(file=[file.content for file in form.files], label=label)
 
 
 class _OfRecording(bentoml.IODescriptor):

@@ -40,6 +40,7 @@ from ecgbeats.files import canonical_json, read_json, sha256_text, write_json, w
 from ecgbeats.parallel import slots, workers_here
 from ecgbeats.processes import Processes
 from ecgbeats.progress import Progress, say
+from pipelines.alone import alone
 from pipelines.dag import Dag, reproduce
 from pipelines.provenance import code_of
 
@@ -209,7 +210,7 @@ def _run(
     todo = []
     for row in rows:
         table = params.benchmark.protocols[row.protocol]
-        for seed in seeds or table.seeds:
+        for seed in dict.fromkeys(seeds) or table.seeds:
             if again or status(row, stored.get(row.name), (seed,)) != COMPLETE:
                 todo.append((row, seed))
     if not todo:
@@ -277,7 +278,8 @@ def _fetched(root: Path, params: Params, dataset: str) -> Path:
         if params.recipe(recipe).dataset == dataset:
             stage = next(stage for stage in dag.plan(recipe) if stage.name == "fetch")
             if not dag.unchanged(stage):
-                reproduce(root, stage, say)
+                with alone(root):
+                    reproduce(root, stage, say)
             return root / stage.outs[0]
     raise ConfigError(f"benchmark: expected a recipe on dataset {dataset!r}, whose data DVC has")
 

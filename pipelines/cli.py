@@ -302,7 +302,9 @@ def carry(recipe: str) -> None:
 @main.command()
 @click.option("--system", "systems", multiple=True, help="Only this system or ablation.")
 @click.option("--protocol", "protocols", multiple=True, help="Only this protocol.")
-@click.option("--seed", "seeds", multiple=True, type=int, help="Instead of the protocol's.")
+@click.option(
+    "--seed", "seeds", multiple=True, type=click.IntRange(0), help="Instead of the protocol's."
+)
 @click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -352,7 +354,8 @@ def benchmark(
 def _seeds(_: click.Context, __: click.Parameter, text: str | None) -> tuple[int, ...]:
     """Whole numbers, separated by commas."""
     try:
-        return tuple(int(word) for word in (text or "").split(",") if word.strip())
+        words = [word for word in (text or "").split(",") if word.strip()]
+        return tuple(dict.fromkeys(int(word) for word in words))
     except ValueError as error:
         raise click.BadParameter(f"expected whole numbers, as 1,2,3; got {text!r}") from error
 

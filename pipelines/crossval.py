@@ -25,6 +25,7 @@ from ecgbeats.imaging.store import BeatImages
 from ecgbeats.inference import HISTORY
 from ecgbeats.parallel import slots
 from pipelines import flow_history, tracking
+from pipelines.alone import alone
 from pipelines.dag import Dag, Stage, reproduce
 
 # The stage after which there is all that folds are made of.
@@ -128,7 +129,8 @@ def _run_stage(root: Path, dag: Dag, stage: Stage) -> None:
     if dag.unchanged(stage):
         get_run_logger().info("%s: unchanged, skipped", stage.address)
         return
-    reproduce(root, stage, get_run_logger().info)
+    with alone(root):
+        reproduce(root, stage, get_run_logger().info)
 
 
 def _crossvalidate(

@@ -211,11 +211,8 @@ def retrain(recipe: str, with_: tuple[str, ...], without: tuple[str, ...]) -> No
     """
     root = enter()
     from pipelines.retrain import retrain as run_retrain
-    from pipelines.uniting import change_additions
 
-    using = change_additions(root, recipe, with_=with_, without=without)
-    click.echo(f"{recipe}: with {', '.join(using) or 'nothing added'} (params.yaml)", err=True)
-    tell(run_retrain(root, recipe), root)
+    tell(run_retrain(root, recipe, with_=with_, without=without), root)
 
 
 COMMANDS = (data, retrain)

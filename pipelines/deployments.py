@@ -66,13 +66,8 @@ def retrain_and_propose(
     """
     root = enter()
     from pipelines.retrain import retrain
-    from pipelines.uniting import change_additions
 
-    try:
-        change_additions(root, recipe, with_=with_ or ())
-    except EcgbeatsError as error:
-        return Failed(message=str(error))
-    run = retrain(root, recipe)
+    run = retrain(root, recipe, with_=with_ or ())
     if isinstance(run.error, GateFailed):
         return Failed(name=_REJECTED, message=str(run.error))
     if run.error is not None:
@@ -158,6 +153,8 @@ def watch_drift(
         once in each period of so many days. The periods are counted from 1970, not from the last
         start, so that two starts may be closer than that; those of 7 days begin on Thursdays, UTC.
     """
+    if not again_after_days > 0:
+        return Failed(message=f"again_after_days: expected more than 0, got {again_after_days}")
     root = enter()
     from pipelines.monitoring import watch
 

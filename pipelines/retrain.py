@@ -6,10 +6,11 @@ what no cache may skip: enforcing the verdict, registering, packaging, checking.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from ecgbeats.errors import EcgbeatsError, ServiceError, is_of_storage, of_stora
 from ecgbeats.files import read_json
 from ecgbeats.gate import enforce, joined, verdict_markdown, write_verdict
 from ecgbeats.inference import HISTORY
+from ecgbeats.progress import say
 from ecgbeats.split import read_split
 from pipelines import flow_history, ledger, promotion, registry, release, tracking
 from pipelines.alone import alone
@@ -40,9 +42,9 @@ from pipelines.gating import (
 from pipelines.memory import PeakMemory
 from pipelines.promotion import Project
 from pipelines.provenance import code_of
-from pipelines.uniting import check_listed
+from pipelines.uniting import change_additions, check_listed
 
-_TRAIN = "train"
+_FETCH, _TRAIN = "fetch", "train"
 
 
 @dataclass
@@ -76,8 +78,16 @@ class Run:
     error: EcgbeatsError | None = None
 
 
-def retrain(root: Path, recipe: str) -> Run:
+def retrain(
+    root: Path, recipe: str, *, with_: Sequence[str] = (), without: Sequence[str] = ()
+) -> Run:
     """Run the flow for `recipe` of the project at `root`.
+
+    Parameters
+    ----------
+    with_, without : sequence of str
+        Additions that it is trained with from now on, or no longer: params.yaml keeps them, and
+        is not touched while another run is at work.
 
     Returns
     -------
@@ -87,13 +97,23 @@ def retrain(root: Path, recipe: str) -> Run:
     """
     try:
         with alone(root):
+            if with_ or without:
+                using = change_additions(root, recipe, with_=with_, without=without)
+                say(f"{recipe}: with {', '.join(using) or 'nothing added'} (params.yaml)")
             # Before any server is started: most often a slip in params.yaml or a name.
             _open(root, recipe)
-            flow_history.mend()
-            named = retrain_flow.with_options(flow_run_name=f"retrain {recipe}")
-            outcome, message = _ended(named(str(root), recipe, return_state=True))
+            return _run(root, recipe)
     except EcgbeatsError as error:
         return Run(recipe, error=error)
+
+
+def _run(root: Path, recipe: str) -> Run:
+    try:
+        flow_history.mend()
+        named = retrain_flow.with_options(flow_run_name=f"retrain {recipe}")
+        outcome, message = _ended(named(str(root), recipe, return_state=True))
+    except EcgbeatsError:
+        raise
     except Exception as error:
         # What the flow itself raises comes as a state: this is Prefect's server, or the way to it.
         return Run(recipe, error=ServiceError(f"Prefect: {type(error).__name__}: {error}"))
@@ -168,6 +188,12 @@ def _run_stage(root: Path, dag: Dag, params: Params, run: Run, stage: Stage) -> 
     if dag.unchanged(stage):
         run.skipped.append(stage.address)
         logger.info("%s: unchanged, skipped", stage.address)
+        if stage.name == _FETCH and os.environ.get("ECGBEATS_MIRROR"):
+            logger.info(
+                "%s: the mirror was not read, for %s is there; remove it to take the mirror's",
+                stage.address,
+                stage.outs[0],
+            )
         return
     # What it is made from: unchanged to DVC, by time and size.
     for earlier in dag.plan(run.recipe):

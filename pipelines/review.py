@@ -207,7 +207,10 @@ def _figures(root: Path, dag: Dag, base: str, recipe: str) -> list[str]:
     path = dag.out(recipe, "evaluate", "metrics.json").relative_to(root).as_posix()
     found = _dvc(root, "metrics", "diff", "--md", "--precision", "4", base, "--targets", path)
     table = found.stdout.strip()
-    if found.returncode or not table:
+    if found.returncode:
+        why = found.stderr.strip().splitlines()[-1:] or [f"it ended with {found.returncode}"]
+        return [f"Figures could not be compared, by `dvc metrics diff`: {why[0]}", ""]
+    if not table:
         return ["Figures: as they were.", ""]
     title = f"All figures that changed, {base} and now"
     return [f"<details><summary>{title}</summary>", "", table, "", "</details>", ""]

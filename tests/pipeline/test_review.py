@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import shutil
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +20,7 @@ from ecgbeats.files import write_json
 from pipelines import compare
 from pipelines.dag import Dag, track
 from pipelines.retrain import Run
-from pipelines.review import Review, _one, changed_recipes, review
+from pipelines.review import Review, _figures, _one, changed_recipes, review
 from pipelines.revisions import Revision
 from tests.support.predictions import CLASSES, fake_predictions
 from tests.support.projects import RECIPE, Project
@@ -218,6 +221,26 @@ def test_a_branch_that_is_worse_or_cannot_be_compared_is_rejected(
     done, words = one()
     assert done.error is None
     assert words.startswith("## tiny: passed; NOT COMPARED with HEAD\n")
+
+
+def test_figures_that_could_not_be_compared_are_not_called_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dag: Any = SimpleNamespace(out=lambda *_: tmp_path / "metrics.json")
+    for status, out, err, said in (
+        (0, "", "", "Figures: as they were."),
+        (
+            255,
+            "",
+            "wait\nERROR: locked\n",
+            "could not be compared, by `dvc metrics diff`: ERROR: locked",
+        ),
+        (1, "", "", "it ended with 1"),
+        (0, "| a |", "", "| a |"),
+    ):
+        done = subprocess.CompletedProcess([], status, out, err)
+        monkeypatch.setattr("pipelines.review._dvc", lambda *_, done=done: done)
+        assert said in "\n".join(_figures(tmp_path, dag, "HEAD", "tiny"))
 
 
 def test_files_of_another_commit_come_from_git_and_from_the_cache(

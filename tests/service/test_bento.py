@@ -748,8 +748,10 @@ def test_bentomls_own_client_and_store_know_the_bento(
         recorded = client.classify_record(file=record, beats="annotated", pictures=[0, 5])
         listed_beats = client.classify_signal(file=[record[0].with_name("one-lead.csv")])["beats"]
         explained = client.explain(file=[paths[0]], label=CLASSES[0])
+        by_default = [client.explain(file=[paths[0]], label=given) for given in (None, "")]
     assert len(recorded["beats"]) == 75 and len(recorded["pictures"]) == 2
     assert len(listed_beats) > 30 and explained.size == (16 * 6, 16 * 6)
+    assert [picture.size for picture in by_default] == [explained.size] * 2
     given = [list(result["probabilities"].values()) for result in answer["results"]]
     np.testing.assert_allclose(given, golden.probabilities, atol=1e-5)
 
