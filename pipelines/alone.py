@@ -46,7 +46,7 @@ def alone(root: Path, what: str = "run") -> Iterator[None]:
         _end_orphans(f"{root}|{what}|")
         mending.mend(root)
         before = os.environ.get(MARK)
-        os.environ[MARK] = f"{root}|{what}|{_OURS}"
+        os.environ[MARK] = mark(root, what)
         try:
             yield
         finally:
@@ -54,6 +54,11 @@ def alone(root: Path, what: str = "run") -> Iterator[None]:
                 del os.environ[MARK]
             else:
                 os.environ[MARK] = before
+
+
+def mark(root: Path, what: str = "run") -> str:
+    """What all that this process starts for a `what` at `root` bears as MARK."""
+    return f"{root.resolve()}|{what}|{_OURS}"
 
 
 @contextmanager

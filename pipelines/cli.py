@@ -59,6 +59,9 @@ def run(recipe: str) -> None:
     Exits 0 when the model passes, 1 when the gate rejects it, 2 when something failed.
     """
     root = enter()
+    from pipelines.prefect_server import start_ahead
+
+    start_ahead(root)
     from pipelines.retrain import retrain
 
     tell(retrain(root, recipe), root)

@@ -210,6 +210,9 @@ def retrain(recipe: str, with_: tuple[str, ...], without: tuple[str, ...]) -> No
     of the protocol; nobody who is added is ever tested. Exits as `ecgbeats run` does.
     """
     root = enter()
+    from pipelines.prefect_server import start_ahead
+
+    start_ahead(root)
     from pipelines.retrain import retrain as run_retrain
 
     tell(run_retrain(root, recipe, with_=with_, without=without), root)

@@ -27,7 +27,15 @@ from ecgbeats.gate import enforce, joined, verdict_markdown, write_verdict
 from ecgbeats.inference import HISTORY
 from ecgbeats.progress import say
 from ecgbeats.split import read_split
-from pipelines import flow_history, ledger, promotion, registry, release, tracking
+from pipelines import (
+    flow_history,
+    ledger,
+    prefect_server,
+    promotion,
+    registry,
+    release,
+    tracking,
+)
 from pipelines.alone import alone
 from pipelines.bentos import Bentos
 from pipelines.dag import Dag, Lineage, Stage, reproduce
@@ -110,6 +118,7 @@ def retrain(
 def _run(root: Path, recipe: str) -> Run:
     try:
         flow_history.mend()
+        prefect_server.wait()
         named = retrain_flow.with_options(flow_run_name=f"retrain {recipe}")
         outcome, message = _ended(named(str(root), recipe, return_state=True))
     except EcgbeatsError:
