@@ -17,13 +17,19 @@ def mend() -> None:
 
     A server that is there already has its own (PREFECT_API_URL).
     """
-    home = os.environ.get("PREFECT_HOME")
-    if home and not os.environ.get("PREFECT_API_URL") and _damaged(Path(home) / _NAME):
-        say(f"{Path(home) / _NAME}: damaged; put aside as {_NAME}.damaged, with what ran so far")
+    if is_damaged() and not os.environ.get("PREFECT_API_URL"):
+        path = Path(os.environ["PREFECT_HOME"]) / _NAME
+        say(f"{path}: damaged; put aside as {_NAME}.damaged, with what ran so far")
         # The journal belongs to the file that it lies beside.
         for end in ("", "-wal", "-shm", "-journal"):
             with suppress(FileNotFoundError):
-                os.replace(Path(home) / f"{_NAME}{end}", Path(home) / f"{_NAME}.damaged{end}")
+                os.replace(f"{path}{end}", f"{path}.damaged{end}")
+
+
+def is_damaged() -> bool:
+    """Whether there is one under PREFECT_HOME that no server could read."""
+    home = os.environ.get("PREFECT_HOME")
+    return bool(home) and _damaged(Path(str(home)) / _NAME)
 
 
 def _damaged(path: Path) -> bool:

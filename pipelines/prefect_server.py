@@ -56,7 +56,6 @@ def start_ahead(root: Path) -> None:
     global _started
     if not _wanted(root):
         return
-    flow_history.mend()
     _started = _start(root, tempfile.TemporaryFile())  # noqa: SIM115 (as long as this process)
     atexit.register(_stop, _started.process)
     os.environ[_URL] = _started.url
@@ -93,6 +92,8 @@ def _wanted(root: Path) -> bool:
         # It has read its settings: what is set now it would not see.
         or "prefect" in sys.modules
         or home is None
+        # It is put aside once no other run is at work, which is not known yet.
+        or flow_history.is_damaged()
         or (Path(home) / _PROFILES).exists()
         or any((root / name).exists() for name in _SETTINGS)
         or os.environ.get("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "1").lower() in ("0", "false")

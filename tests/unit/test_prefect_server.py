@@ -45,6 +45,9 @@ def test_no_second_server_where_prefect_is_set_up_in_its_own_way(
         assert not prefect_server._wanted(root)
         path.unlink()
     assert prefect_server._wanted(root)
+    (home / "prefect.db").write_bytes(b"SQLite format 3\0" + b"cut off" * 100)
+    assert not prefect_server._wanted(root)
+    assert (home / "prefect.db").exists()
 
 
 def test_a_server_that_ends_is_told_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
