@@ -42,7 +42,7 @@ def alone(root: Path, what: str = "run") -> Iterator[None]:
         Nothing can be written here.
     """
     root = root.resolve()
-    with _locked(root / _FOLDER / f"ecgbeats-{what}.lock", what):
+    with locked(root, what):
         _end_orphans(f"{root}|{what}|")
         mending.mend(root)
         before = os.environ.get(MARK)
@@ -62,7 +62,9 @@ def mark(root: Path, what: str = "run") -> str:
 
 
 @contextmanager
-def _locked(path: Path, what: str) -> Iterator[None]:
+def locked(root: Path, what: str) -> Iterator[None]:
+    """Be the only `what` in the checkout at `root`, and no more; raises as `alone`."""
+    path = root / _FOLDER / f"ecgbeats-{what}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -40,7 +40,7 @@ from ecgbeats.files import canonical_json, read_json, sha256_text, write_json, w
 from ecgbeats.parallel import slots, workers_here
 from ecgbeats.processes import Processes
 from ecgbeats.progress import Progress, say
-from pipelines.alone import alone
+from pipelines.alone import alone, locked
 from pipelines.dag import Dag, reproduce
 from pipelines.provenance import code_of
 
@@ -181,12 +181,16 @@ def benchmark(
     Raises
     ------
     EcgbeatsError
-        Parameters, names or data are not usable.
+        Parameters, names or data are not usable; or another one is at work.
     """
     params = read_params(root / "params.yaml")
     rows = rows_of(params)
     wanted = chosen(rows, systems, protocols)
-    failed = [] if page_only else _run(root, params, wanted, seeds, jobs, again)
+    failed = []
+    if not page_only:
+        # Of two at once on one row the second would write over what the first found.
+        with locked(root, "benchmark"):
+            failed = _run(root, params, wanted, seeds, jobs, again)
     stored = read_rows(root / REPORT / ROWS)
     peers = read_peers(root / PEERS) if (root / PEERS).is_file() else ()
     made = tables(params, rows, stored, peers)

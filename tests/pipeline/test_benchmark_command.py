@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ecgbeats.benchmark import BEGIN, END
+from pipelines.alone import locked
 from tests.support.projects import RECIPE, Project, tiny_params
 
 pytestmark = pytest.mark.pipeline
@@ -124,6 +125,14 @@ def test_the_page_needs_no_data_and_tells_what_is_stale(project: Project, tmp_pa
     assert not (clone.root / "data").exists()
     shown = readme.read_text()
     assert shown.startswith(f"above\n{BEGIN}\n") and shown.endswith(f"{END}\nbelow\n")
+
+
+def test_of_two_at_once_the_second_is_told(project: Project) -> None:
+    with locked(project.root, "benchmark"):
+        done = project.call("ecgbeats", "benchmark")
+        assert done.returncode == 2 and "another benchmark is at work" in done.stderr
+        # Making the page anew disturbs nobody.
+        assert project.call("ecgbeats", "benchmark", "--page-only").returncode == 0
 
 
 def test_a_name_that_is_not_there_is_named(project: Project) -> None:
