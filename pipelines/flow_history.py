@@ -17,7 +17,7 @@ def mend() -> None:
 
     A server that is there already has its own (PREFECT_API_URL).
     """
-    if is_damaged() and not os.environ.get("PREFECT_API_URL"):
+    if not os.environ.get("PREFECT_API_URL") and is_damaged():
         path = Path(os.environ["PREFECT_HOME"]) / _NAME
         say(f"{path}: damaged; put aside as {_NAME}.damaged, with what ran so far")
         # The journal belongs to the file that it lies beside.

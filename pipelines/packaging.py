@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from ecgbeats.golden import Golden, read_golden
 from ecgbeats.imaging.png import encode_png
 from ecgbeats.inference import CARD, ONNX
 from ecgbeats.labels import LabelScheme
+from pipelines import loopback
 from pipelines.dockerfile import DEPLOY, base_image
 from pipelines.stored import BUNDLE, CONTENT, GOLDEN, is_whole, mark_tried
 
@@ -404,7 +404,7 @@ def verify_bento(
 def _ask(url: str, golden: Golden) -> np.ndarray:
     """Probabilities that the service at `url` gives for the images of `golden`."""
     rows: list[list[float]] = []
-    with _session() as session:
+    with loopback.session() as session:
         for i in range(0, len(golden.images), _AT_ONCE):
             pngs = [encode_png(image, golden.spec_id) for image in golden.images[i : i + _AT_ONCE]]
             files = [("file", (f"{k}.png", png, "image/png")) for k, png in enumerate(pngs)]
@@ -446,7 +446,7 @@ def served(tag: str, *, patience_s: float = 120.0, workers: int = 1) -> Iterator
     ServiceError
         It does not start; with the last lines of its log.
     """
-    port = _free_port()
+    port = loopback.free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-P", "-m", "bentoml", "serve", tag]
     with tempfile.TemporaryDirectory(prefix="ecgbeats-serve-") as scratch:
@@ -469,14 +469,14 @@ def served(tag: str, *, patience_s: float = 120.0, workers: int = 1) -> Iterator
             _wait_until_ready(tag, url, process, log, patience_s)
             yield url, time.monotonic() - began
         finally:
-            _stop(process)
+            loopback.stop(process, _STOPS_IN_S)
 
 
 def _wait_until_ready(
     tag: str, url: str, process: subprocess.Popen[bytes], log: Path, patience_s: float
 ) -> None:
     end = time.monotonic() + patience_s
-    with _session() as session:
+    with loopback.session() as session:
         while time.monotonic() < end:
             # BentoML starts a failing worker anew for ever.
             if process.poll() is not None or _GIVEN_UP in log.read_bytes():
@@ -488,35 +488,6 @@ def _wait_until_ready(
                 pass
             time.sleep(_POLL_S)
     raise ServiceError(f"{tag}: not ready after {patience_s:.0f} s; {_tail(log)}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and all that it started: asked first, then killed."""
-    try:
-        server = psutil.Process(process.pid)
-        family = [server, *server.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        family = []
-    if process.poll() is None:
-        process.terminate()
-    _, left = psutil.wait_procs(family, timeout=_STOPS_IN_S)
-    for member in left:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()
-
-
-def _session() -> requests.Session:
-    session = requests.Session()
-    # A proxy for the outside world has no part in loopback.
-    session.trust_env = False
-    return session
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _check(model_folder: Path, golden: Golden) -> None:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from ecgbeats.errors import ServiceError
-from pipelines import alone, flow_history
+from pipelines import alone, flow_history, loopback
 
 _URL = "PREFECT_API_URL"
 # Files in which Prefect may be told of a server.
@@ -57,7 +55,7 @@ def start_ahead(root: Path) -> None:
     if not _wanted(root):
         return
     _started = _start(root, tempfile.TemporaryFile())  # noqa: SIM115 (as long as this process)
-    atexit.register(_stop, _started.process)
+    atexit.register(loopback.stop, _started.process, _STOPS_IN_S)
     os.environ[_URL] = _started.url
 
 
@@ -72,17 +70,23 @@ def wait() -> None:
     if _started is None:
         return
     # What the flow imports when it comes to it, meanwhile.
+    import requests
+
     for name in ("mlflow.store.tracking.sqlalchemy_store", "onnxruntime"):
         importlib.import_module(name)
     patience_s = float(os.environ.get("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS") or 60)
     end = time.monotonic() + patience_s
-    while not _healthy(_started.url):
-        status = _started.process.poll()
-        if status is not None:
-            raise ServiceError(f"Prefect's server ended with {status}: {_tail(_started.log)}")
-        if time.monotonic() > end:
-            raise ServiceError(f"Prefect's server does not answer after {patience_s:.0f} s")
-        time.sleep(0.05)
+    with loopback.session() as session:
+        while True:
+            with suppress(requests.RequestException):
+                if session.get(f"{_started.url}/health", timeout=5).status_code == 200:
+                    return
+            status = _started.process.poll()
+            if status is not None:
+                raise ServiceError(f"Prefect's server ended with {status}: {_tail(_started.log)}")
+            if time.monotonic() > end:
+                raise ServiceError(f"Prefect's server does not answer after {patience_s:.0f} s")
+            time.sleep(0.05)
 
 
 def _wanted(root: Path) -> bool:
@@ -101,9 +105,7 @@ def _wanted(root: Path) -> bool:
 
 
 def _start(root: Path, log: IO[bytes]) -> _Server:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = loopback.free_port()
     app = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
     where = ["--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
@@ -117,25 +119,6 @@ def _start(root: Path, log: IO[bytes]) -> _Server:
     return _Server(f"http://127.0.0.1:{port}/api", process, log)
 
 
-def _healthy(url: str) -> bool:
-    # A proxy for the outside world has no part in loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{url}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 def _tail(log: IO[bytes]) -> str:
     log.seek(0)
     return log.read().decode(errors="replace").strip()[-500:] or "it said nothing"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOPS_IN_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -108,7 +108,7 @@ def retrain(
             if with_ or without:
                 using = change_additions(root, recipe, with_=with_, without=without)
                 say(f"{recipe}: with {', '.join(using) or 'nothing added'} (params.yaml)")
-            # Before any server is started: most often a slip in params.yaml or a name.
+            # Before a server is waited for: most often a slip in params.yaml or a name.
             _open(root, recipe)
             return _run(root, recipe)
     except EcgbeatsError as error:

@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-import requests
 
 from ecgbeats.errors import DataError, ServiceError
 from ecgbeats.files import sha256_tree
 from ecgbeats.golden import read_golden
 from ecgbeats.imaging.png import encode_png
-from pipelines import dockerfile, packaging
+from pipelines import dockerfile, loopback, packaging
 from pipelines.container import write_context
 from tests.support.bentos import PROJECT, Built
 
@@ -49,15 +48,14 @@ def test_the_context_serves_by_itself_and_nothing_is_written_into_it(
         line.split() for line in plain.splitlines()
     ]
     before = sha256_tree(context)
-    port = packaging._free_port()
+    port = loopback.free_port()
     # Of the machine's store it knows nothing, as in a container.
     env = {**os.environ, "BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
     env["PYTHONDONTWRITEBYTECODE"] = "1"
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen(command(context, port), cwd=context, env=env, stdout=log, stderr=log)
     try:
-        with requests.Session() as session:
-            session.trust_env = False
+        with loopback.session() as session:
             url = f"http://127.0.0.1:{port}"
             packaging._wait_until_ready("context", url, process, tmp_path / "log", 120)
             golden = read_golden(built.golden)
@@ -68,7 +66,7 @@ def test_the_context_serves_by_itself_and_nothing_is_written_into_it(
             assert [card["name"] for card in beside] == [built.beside.about.name]
             time.sleep(1)  # what it imports later, it imports now
     finally:
-        packaging._stop(process)
+        loopback.stop(process, 20)
         log.close()
     assert sha256_tree(context) == before
 
