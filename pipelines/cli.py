@@ -59,9 +59,12 @@ def run(recipe: str) -> None:
     Exits 0 when the model passes, 1 when the gate rejects it, 2 when something failed.
     """
     root = enter()
+    from ecgbeats.config import read_params
     from pipelines.prefect_server import start_ahead
 
     start_ahead(root)
+    # A slip ends it here, before the server has opened anything.
+    read_params(root / "params.yaml").recipe(recipe)
     from pipelines.retrain import retrain
 
     tell(retrain(root, recipe), root)

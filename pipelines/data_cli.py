@@ -210,9 +210,12 @@ def retrain(recipe: str, with_: tuple[str, ...], without: tuple[str, ...]) -> No
     of the protocol; nobody who is added is ever tested. Exits as `ecgbeats run` does.
     """
     root = enter()
+    from ecgbeats.config import read_params
     from pipelines.prefect_server import start_ahead
 
     start_ahead(root)
+    # A slip ends it here, before the server has opened anything.
+    read_params(root / "params.yaml").recipe(recipe)
     from pipelines.retrain import retrain as run_retrain
 
     tell(run_retrain(root, recipe, with_=with_, without=without), root)

@@ -47,8 +47,9 @@ from pipelines.promotion_log import (
     next_entry,
 )
 from pipelines.provenance import user_of
-from pipelines.registry import Registered, model_name
+from pipelines.registry import Registered
 from pipelines.stored import GOLDEN
+from pipelines.tracking import model_name
 
 _TOLERANCE = 1e-5
 

@@ -319,7 +319,7 @@ def _log_run(client: MlflowClient, evidence: Evidence) -> str:
     """The run of this model: the one that followed its training, else a new one, completed."""
     import mlflow
     from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 
     metrics = read_json(evidence.metrics)
     weights = read_json(evidence.model / CARD)["weights_sha256"]

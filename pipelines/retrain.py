@@ -18,7 +18,8 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
 from ecgbeats.config import Params, read_params
 from ecgbeats.errors import EcgbeatsError, ServiceError, is_of_storage, of_storage

@@ -13,9 +13,10 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.message import Message
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from uv import find_uv_bin
 
@@ -161,7 +162,8 @@ def _licence(name: str, version: str) -> Licence:
     if package.version != version:
         return Licence(name, version, f"not known: {package.version} is installed here", False)
     texts = tuple(sorted(_texts(package)))
-    about = package.metadata
+    # What it is; its declared type has no `get` before Python 3.12.
+    about = cast(Message, package.metadata)
     if expression := about.get("License-Expression"):
         return Licence(name, version, str(expression), True, texts)
     named = [

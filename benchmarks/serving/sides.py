@@ -14,11 +14,12 @@ from pathlib import Path
 import psutil
 import requests
 
-from pipelines.packaging import _free_port, _stop
+from pipelines import loopback
 
 _HERE = Path(__file__).parent
 _POLL_S = 0.02
 _PATIENCE_S = 180.0
+_STOPS_IN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def usual(scratch: Path) -> Iterator[Side]:
 
 @contextmanager
 def _running(name: str, command: list[str], probe: str, path: str, scratch: Path) -> Iterator[Side]:
-    port = _free_port()
+    port = loopback.free_port()
     url = f"http://127.0.0.1:{port}"
     log = scratch / f"{name}.log"
     began = time.monotonic()
@@ -94,15 +95,14 @@ def _running(name: str, command: list[str], probe: str, path: str, scratch: Path
             start_new_session=True,
         )
     try:
-        with requests.Session() as session:
-            session.trust_env = False
+        with loopback.session() as session:
             while not _answers(session, url + probe):
                 if process.poll() is not None or time.monotonic() - began > _PATIENCE_S:
                     raise SystemExit(f"{name} does not start:\n{log.read_text()[-3000:]}")
                 time.sleep(_POLL_S)
         yield Side(name, url + path, time.monotonic() - began, _cpu_s(process), process)
     finally:
-        _stop(process)
+        loopback.stop(process, _STOPS_IN_S)
 
 
 def _answers(session: requests.Session, url: str) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.packaging import _stop, build_bento
+from pipelines import loopback
+from pipelines.packaging import build_bento
 from tests.support.bentos import ABOUT, PROJECT, Built
 from tests.support.tiny_model import write_tiny_golden, write_tiny_model
 
@@ -45,7 +46,7 @@ def test_no_request_fails_while_a_bento_takes_anothers_place(
             process.wait(_PATIENCE_S)
         finally:
             # With the bentos and the switch that it started.
-            _stop(process)
+            loopback.stop(process, 20)
     assert process.returncode == 0, out.read_text() + err.read_text()
     found = json.loads(out.read_text())
     assert found["failed"] == 0 and found["statuses"] == {"200": found["answers"]}
