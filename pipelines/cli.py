@@ -23,7 +23,7 @@ from pipelines import (
     serving_cli,
 )
 from pipelines.environment import enter, project_root
-from pipelines.flow_cli import mirror_option, tell
+from pipelines.flow_cli import mirror_option, retrain
 
 if TYPE_CHECKING:
     from ecgbeats.config import Params
@@ -58,16 +58,7 @@ def run(recipe: str) -> None:
 
     Exits 0 when the model passes, 1 when the gate rejects it, 2 when something failed.
     """
-    root = enter()
-    from ecgbeats.config import read_params
-    from pipelines.prefect_server import start_ahead
-
-    start_ahead(root)
-    # A slip ends it here, before the server has opened anything.
-    read_params(root / "params.yaml").recipe(recipe)
-    from pipelines.retrain import retrain
-
-    tell(retrain(root, recipe), root)
+    retrain(enter(), recipe)
 
 
 @main.command()

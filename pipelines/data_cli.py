@@ -8,7 +8,8 @@ import click
 
 from ecgbeats.cli import dask_option, in_words
 from pipelines.environment import enter
-from pipelines.flow_cli import mirror_option, tell
+from pipelines.flow_cli import mirror_option
+from pipelines.flow_cli import retrain as run_retrain
 
 
 @click.group()
@@ -209,16 +210,7 @@ def retrain(recipe: str, with_: tuple[str, ...], without: tuple[str, ...]) -> No
     What it is trained with is kept in params.yaml, and adds up. The test patients stay those
     of the protocol; nobody who is added is ever tested. Exits as `ecgbeats run` does.
     """
-    root = enter()
-    from ecgbeats.config import read_params
-    from pipelines.prefect_server import start_ahead
-
-    start_ahead(root)
-    # A slip ends it here, before the server has opened anything.
-    read_params(root / "params.yaml").recipe(recipe)
-    from pipelines.retrain import retrain as run_retrain
-
-    tell(run_retrain(root, recipe, with_=with_, without=without), root)
+    run_retrain(enter(), recipe, with_=with_, without=without)
 
 
 COMMANDS = (data, retrain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,22 @@ def _keep_mirror(context: click.Context, option: click.Parameter, mirror: str | 
         # Relative to where the user stands, not to the project.
         folder = Path(mirror)
         os.environ["ECGBEATS_MIRROR"] = str(folder.resolve()) if folder.exists() else mirror
+
+
+def retrain(
+    root: Path, recipe: str, *, with_: Sequence[str] = (), without: Sequence[str] = ()
+) -> None:
+    """Run the whole flow for `recipe` (`pipelines.retrain.retrain`), and tell what it found."""
+    from ecgbeats.config import read_params
+    from pipelines.importing import without_collector
+    from pipelines.prefect_server import start_ahead
+
+    start_ahead(root)
+    # A slip ends it here, before the server has opened anything.
+    read_params(root / "params.yaml").recipe(recipe)
+    with without_collector():
+        from pipelines import retrain as flow
+    tell(flow.retrain(root, recipe, with_=with_, without=without), root)
 
 
 def tell(outcome: Run, root: Path) -> None:

@@ -21,6 +21,7 @@ from typing import IO
 
 from ecgbeats.errors import ServiceError
 from pipelines import alone, flow_history, loopback
+from pipelines.importing import without_collector
 
 _URL = "PREFECT_API_URL"
 # Files in which Prefect may be told of a server.
@@ -72,8 +73,9 @@ def wait() -> None:
     # What the flow imports when it comes to it, meanwhile.
     import requests
 
-    for name in ("mlflow.store.tracking.sqlalchemy_store", "onnxruntime"):
-        importlib.import_module(name)
+    with without_collector():
+        for name in ("mlflow.store.tracking.sqlalchemy_store", "onnxruntime"):
+            importlib.import_module(name)
     patience_s = float(os.environ.get("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS") or 60)
     end = time.monotonic() + patience_s
     with loopback.session() as session:
@@ -106,10 +108,8 @@ def _wanted(root: Path) -> bool:
 
 def _start(root: Path, log: IO[bytes]) -> _Server:
     port = loopback.free_port()
-    app = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on"]
-    where = ["--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *app, *where, "--log-level", "error"],
+        [sys.executable, "-m", "pipelines.temporary_server", str(port)],
         # Whoever finds it after this process was killed ends it.
         env={**os.environ, **_TEMPORARY, alone.MARK: alone.mark(root)},
         stdin=subprocess.DEVNULL,

@@ -10,8 +10,9 @@ from pathlib import Path
 from ecgbeats.errors import ContractError, DataError, ServiceError
 from ecgbeats.files import folder_written_aside
 from ecgbeats.outputs import check_replaceable
+from ecgbeats.progress import say
 from ecgbeats.signing import SIGNATURE, SUMS, check_seal, seal
-from pipelines import registry, standing
+from pipelines import elsewhere, registry
 from pipelines.bentos import Bentos
 from pipelines.registry import Registered
 from pipelines.release import folder_of
@@ -31,7 +32,8 @@ def export(
     Raises
     ------
     DataError
-        There is no champion, its bento is not here, or its release was not made.
+        There is no champion, its release was not made, or its bento is not here and this checkout
+        packs another.
     ContractError
         The release folder is not as it was sealed.
     ConfigError
@@ -40,7 +42,7 @@ def export(
         The bento does not answer as offline, or cannot be exported.
     """
     check_replaceable(out, _may_be_ours, _is_export)
-    bento = standing.bento_of(recipe)
+    bento = elsewhere.bento_of(root, recipe, say)
     assert champion is not None  # else it has no bento
     folder = folder_of(root, champion)
     if not folder.is_dir():

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ecgbeats.errors import DataError
 from pipelines import ledger, packaging, registry
 from pipelines.ledger import Tell, silent
 from pipelines.promotion_log import (
@@ -21,26 +20,6 @@ from pipelines.promotion_log import (
 
 # Of an entry, what is told of a champion, in this order.
 _TOLD = ("data_hash", "images_hash", "git_commit", "weights_sha256")
-
-
-def bento_of(recipe: str) -> str:
-    """The bento of the recipe's champion, which is in this machine's store.
-
-    Raises
-    ------
-    DataError
-        There is no champion, or its bento is elsewhere.
-    """
-    champion = registry.champion(recipe)
-    if champion is None or "bento" not in champion.tags:
-        raise DataError(f"{recipe}: no bento yet; run `make run RECIPE={recipe}` first")
-    bento = champion.tags["bento"]
-    if not packaging.has_bento(bento):
-        raise DataError(
-            f"{recipe}: the champion's bento {bento} is not in this machine's store; "
-            f"`make run RECIPE={recipe}` builds one here"
-        )
-    return bento
 
 
 def newest_bento(root: Path) -> str | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from ecgbeats.config import BeatSplit, PatientSplit, Protocol
 from ecgbeats.errors import ConfigError, DataError
@@ -185,6 +184,9 @@ def beat_sides(labels: np.ndarray, split: BeatSplit) -> np.ndarray:
     DataError
         Classes too small to be parted.
     """
+    # Whoever only reads a split, as every run does, need not wait for it.
+    from sklearn.model_selection import StratifiedKFold, train_test_split
+
     if split.fold >= split.folds:
         raise ConfigError(f"split: fold {split.fold} of {split.folds}; folds count from 0")
     counts = np.bincount(labels)

@@ -288,7 +288,7 @@ def test_the_signature_of_what_is_handed_over_covers_the_bento(
         Path(command[-1]).write_bytes(b"a bento")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(release_export.standing, "bento_of", lambda _: TAGS["bento"])
+    monkeypatch.setattr(release_export.elsewhere, "bento_of", lambda *_: TAGS["bento"])
     monkeypatch.setattr(release_export.Bentos, "verify", lambda *_: "")
     monkeypatch.setattr(release_export.subprocess, "run", exported)
     private, public = keys

@@ -48,7 +48,10 @@ def test_service_and_pipelines_do_not_know_each_other() -> None:
             "prefect",
             {
                 f"pipelines/{flow}.py"
-                for flow in ("retrain", "crossval", "tune", "deployments", "deploy_cli")
+                for flow in (
+                    *("retrain", "crossval", "tune", "deployments", "deploy_cli"),
+                    "temporary_server",
+                )
             },
         ),
         ("great_expectations", {"src/ecgbeats/validation/engine.py"}),
