@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +22,8 @@ Result = TypeVar("Result")
 
 # A process is ready after seconds: it imports anew what its work needs.
 _WORTH_PROCESSES_S = 4.0
+# Items begun for each process before an earlier result is there: records differ in length.
+_AHEAD = 16
 
 
 def workers_here() -> int:
@@ -43,12 +45,25 @@ def parallel_map(
     name: Callable[[Item], str] = str,
     workers: int | None = None,
 ) -> list[Result]:
-    """Apply `function` to each of `items` and return the results in the order of `items`.
+    """All results of `parallel_results`."""
+    return list(parallel_results(function, items, job=job, name=name, workers=workers))
 
-    The first error ends the map and is raised as it came; items not yet begun are dropped.
-    With one worker everything runs in this process, where it can be debugged. So does, where
-    no number of workers is given, what is done sooner than processes would start. Where a cluster
-    was asked for (`ecgbeats.cluster.on_cluster`) everything runs there.
+
+def parallel_results(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    job: str,
+    name: Callable[[Item], str] = str,
+    workers: int | None = None,
+) -> Iterator[Result]:
+    """Apply `function` to each of `items`; the results, one by one in the order of `items`.
+
+    Of results that wait for an earlier one there are a few for each process, however many items
+    there are. The first error ends the map and is raised as it came; items not yet begun are
+    dropped. With one worker everything runs in this process, where it can be debugged. So does,
+    where no number of workers is given, what is done sooner than processes would start. Where a
+    cluster was asked for (`ecgbeats.cluster.on_cluster`) everything runs there.
 
     Raises
     ------
@@ -56,25 +71,25 @@ def parallel_map(
         A process ended without a result, or the cluster is gone.
     """
     asked = cluster.current()
+    progress = Progress(job, len(items))
     if asked is not None:
-        return _on_cluster(function, items, asked, workers, Progress(job, len(items)), name)
+        yield from _on_cluster(function, items, asked, workers, progress, name)
+        return
     # Where the number of workers is given, all of the work goes to processes; else what is
     # left once the first items have told how long it takes.
     patience_s = 0.0 if workers else _WORTH_PROCESSES_S
     workers = min(workers or workers_here(), max(len(items), 1))
-    progress = Progress(job, len(items))
-    results: list[Result] = []
     took_s = 0.0
-    while len(results) < len(items):
-        left = len(items) - len(results)
+    for done, item in enumerate(items):
+        left = len(items) - done
         if workers > 1 and left > 1 and left * took_s >= patience_s:
-            rest = items[len(results) :]
-            return [*results, *_on_processes(function, rest, workers, progress, name)]
+            yield from _on_processes(function, items[done:], workers, progress, name)
+            return
         began = time.monotonic()
-        results.append(_on_one_thread(function, items[len(results)]))
+        result = _on_one_thread(function, item)
         took_s = time.monotonic() - began
-        progress.step(name(items[len(results) - 1]))
-    return results
+        progress.step(name(item))
+        yield result
 
 
 def _on_processes(
@@ -86,16 +101,23 @@ def _on_processes(
 ) -> Iterator[Result]:
     # Spawned, not forked: a fork of a process that holds threads may hang.
     context = multiprocessing.get_context("spawn")
+    running: dict[Future[Result], int] = {}
+    waiting: dict[int, Result] = {}
+    begun = 0
     # The function goes to each process once: it may hold a list of all records, and with each
     # item that would be work by the square of their number.
     with ProcessPoolExecutor(workers, context, _begin, (function,)) as pool:
-        results: dict[int, Result] = {}
         try:
-            futures = {pool.submit(_next_item, item): i for i, item in enumerate(items)}
-            for future in as_completed(futures):
-                index = futures[future]
-                results[index] = future.result()
-                progress.step(name(items[index]))
+            for wanted in range(len(items)):
+                while wanted not in waiting:
+                    while begun < min(len(items), wanted + workers * _AHEAD):
+                        running[pool.submit(_next_item, items[begun])] = begun
+                        begun += 1
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        index = running.pop(future)
+                        waiting[index] = future.result()
+                        progress.step(name(items[index]))
+                yield waiting.pop(wanted)
         except BrokenProcessPool as error:
             raise ServiceError(
                 f"{progress.job}: one of its processes ended without a result; "
@@ -104,8 +126,6 @@ def _on_processes(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    for i in range(len(items)):
-        yield results[i]
 
 
 def _on_cluster(
@@ -115,18 +135,20 @@ def _on_cluster(
     workers: int | None,
     progress: Progress,
     name: Callable[[Item], str],
-) -> list[Result]:
-    results: dict[int, Result] = {}
-    started = 0
+) -> Iterator[Result]:
+    waiting: dict[int, Result] = {}
+    begun = 0
     with cluster.Calls[int](asked, partial(_on_one_thread, function)) as calls:
-        while len(results) < len(items):
-            # A few at a time: the scheduler keeps what each call was started with.
-            while started < len(items) and calls.busy < (workers or asked.calls_ahead()):
-                calls.start(started, name(items[started]), items[started])
-                started += 1
-            index, results[index] = calls.next()
-            progress.step(name(items[index]))
-    return [results[i] for i in range(len(items))]
+        for wanted in range(len(items)):
+            while wanted not in waiting:
+                # A few at a time: the scheduler keeps what each call was started with.
+                at_once = workers or asked.calls_ahead()
+                while begun < min(len(items), wanted + at_once * _AHEAD) and calls.busy < at_once:
+                    calls.start(begun, name(items[begun]), items[begun])
+                    begun += 1
+                index, waiting[index] = calls.next()
+                progress.step(name(items[index]))
+            yield waiting.pop(wanted)
 
 
 _function: Callable[[Any], Any]

@@ -13,7 +13,7 @@ from ecgbeats.config import Params, SampleSource
 from ecgbeats.errors import DataError
 from ecgbeats.files import write_json
 from ecgbeats.gate import joined
-from ecgbeats.imaging.store import render_dataset
+from ecgbeats.imaging.store import BeatImages, render_dataset
 from ecgbeats.sources.sample import make_sample
 from ecgbeats.split import assign_sides, read_split, write_split
 from pipelines.dag import Stage
@@ -63,7 +63,8 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> Any:
     protocol = params().protocols["patients"]
     source = SampleSource(source="sample", patients=6, minutes=0.6, fs=180, seed=7)
     make_sample(source, root / "fetch", workers=1)
-    beats = render_dataset(root / "fetch", SPEC, protocol.labels, root / "render", workers=1)
+    render_dataset(root / "fetch", SPEC, protocol.labels, root / "render", workers=1)
+    beats = BeatImages.open(root / "render").beats
     sides = assign_sides(beats, protocol.labels, protocol)
     write_split(root / "split", sides, protocol.labels, ("N", "V"))
     return Folders(root)

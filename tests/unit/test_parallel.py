@@ -1,15 +1,18 @@
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ecgbeats import parallel
 from ecgbeats.errors import ServiceError
-from ecgbeats.parallel import parallel_map
+from ecgbeats.parallel import parallel_map, parallel_results
 
 pytestmark = pytest.mark.unit
 
@@ -94,3 +97,26 @@ def test_work_that_turns_out_long_goes_on_in_processes(monkeypatch: pytest.Monke
     pids = parallel_map(slow_from_two, range(8), job="wait")
     assert pids[:3] == [os.getpid()] * 3
     assert len(pids) == 8 and os.getpid() not in pids[3:]
+
+
+def leaves_a_file(folder: Path, item: int) -> int:
+    (folder / str(item)).touch()
+    return item
+
+
+def test_few_results_wait_however_many_items_there_are(tmp_path: Path) -> None:
+    results = parallel_results(partial(leaves_a_file, tmp_path), range(200), job="go", workers=2)
+    assert next(results) == 0
+    time.sleep(0.5)
+    assert len(list(tmp_path.iterdir())) <= 2 * parallel._AHEAD
+    assert list(results) == list(range(1, 200))
+
+
+def test_a_map_that_is_given_up_ends_its_processes(tmp_path: Path) -> None:
+    results = parallel_results(partial(leaves_a_file, tmp_path), range(200), job="go", workers=2)
+    next(results)
+    assert isinstance(results, Generator)
+    results.close()
+    while multiprocessing.active_children():
+        time.sleep(0.05)
+    assert len(list(tmp_path.iterdir())) < 200

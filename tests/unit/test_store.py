@@ -16,6 +16,12 @@ pytestmark = pytest.mark.unit
 SMALL = CompositeSpec(representation="composite", panel_height=8, width=20, strip_height=2)
 
 
+def rendered(raw: Path, out: Path) -> pd.DataFrame:
+    """The table of beats that rendering leaves."""
+    render_dataset(raw, SMALL, AAMI5, out, workers=1)
+    return pd.read_parquet(out / "beats.parquet")
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     write_dataset(tmp_path / "raw", {"a": "NNVNANNN", "b": "NNNN~NNN", "c": "NNVVN"})
@@ -23,7 +29,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_one_row_a_labelled_beat_and_take_gives_its_image(dataset: Path, tmp_path: Path) -> None:
-    beats = render_dataset(dataset, SMALL, AAMI5, tmp_path / "images", workers=1)
+    beats = rendered(dataset, tmp_path / "images")
     # "~" (signal quality) is no beat.
     assert beats.groupby("record").size().to_dict() == {"a": 8, "b": 7, "c": 5}
     images = BeatImages.open(tmp_path / "images")
@@ -90,7 +96,7 @@ def test_equal_windows_have_equal_hashes(tmp_path: Path) -> None:
     write_json(tmp_path / "raw" / "dataset.json", manifest)
     header = tmp_path / "raw" / "b.hea"
     header.write_text(header.read_text().replace("a 2", "b 2", 1))
-    beats = render_dataset(tmp_path / "raw", SMALL, AAMI5, tmp_path / "images", workers=1)
+    beats = rendered(tmp_path / "raw", tmp_path / "images")
     hashes = beats.groupby("record")["window_sha"].apply(list)
     assert hashes["a"] == hashes["b"]
     assert beats[beats["record"] == "a"]["window_sha"].is_unique
@@ -113,13 +119,11 @@ def test_flat_windows_have_no_hash(dataset: Path, tmp_path: Path) -> None:
             write_dir=str(dataset),
         )
     # A lead that still lives tells beats apart.
-    beats = render_dataset(dataset, SMALL, AAMI5, tmp_path / "images", workers=1)
-    stored = pd.read_parquet(tmp_path / "images" / "beats.parquet")
-    for table in (beats, stored):
-        flat = {r: list(t["window_sha"].isna()) for r, t in table.groupby("record")}
-        assert flat["a"] == [False] * 8
-        assert flat["b"] == [False] * 3 + [True] * 4
-        assert flat["c"] == [True] * 5
+    beats = rendered(dataset, tmp_path / "images")
+    flat = {r: list(t["window_sha"].isna()) for r, t in beats.groupby("record")}
+    assert flat["a"] == [False] * 8
+    assert flat["b"] == [False] * 3 + [True] * 4
+    assert flat["c"] == [True] * 5
     assert beats["window_sha"].dropna().is_unique
 
 
@@ -138,7 +142,7 @@ def test_one_dead_lead_leaves_a_hash(tmp_path: Path) -> None:
         baseline=[0, 0],
         write_dir=str(tmp_path / "raw"),
     )
-    beats = render_dataset(tmp_path / "raw", SMALL, AAMI5, tmp_path / "images", workers=1)
+    beats = rendered(tmp_path / "raw", tmp_path / "images")
     assert manifest.record_names == ("a",)
     assert beats["window_sha"].notna().all()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import wfdb
 
+from ecgbeats import blocks
 from ecgbeats.datasets import Manifest, RecordEntry, write_manifest
 from ecgbeats.errors import ConfigError, DataError, ValidationFailed
 from ecgbeats.files import read_json, sha256_tree
@@ -246,6 +247,28 @@ def test_two_beats_at_one_sample(dataset: Path, check: Callable[..., Summary]) -
 
     assert critical(summary) == {"beats_apart"}
     assert only(summary, "beats_apart").at == {"record": "p2", "sample": 2880}
+
+
+def test_a_table_in_blocks_is_judged_as_a_whole(
+    dataset: Path, check: Callable[..., Summary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, sample, symbol = ecg(360, 0)
+    # Of one record symbols are not known; of two an interval is too long, which is more than the
+    # share of their own blocks that may be, less than that of the whole.
+    undefined = [(288, NORMAL)] * 70
+    undefined[10:50] = [(288, UNDEFINED)] * 40
+    write_annotation_file(dataset, "p1", undefined)
+    write_record(dataset, "p2", sample=np.delete(sample, range(20, 26)), symbol=symbol[6:])
+    limits = LIMITS.model_copy(update={"rr_share": 0.985})
+    for exclude in ((), ("p1",), ("p2", "p3")):
+        whole = check(dataset, limits=limits, exclude=exclude)
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks, "_ROWS", 1)
+            assert check(dataset, limits=limits, exclude=exclude) == whole
+        bad = whole.outcome("symbols_known" if "p1" not in exclude else "symbols_known_excluded")
+        assert bad.unexpected == 40 and len(bad.examples) == 20 and set(bad.found_in) == {"p1"}
+        intervals = whole.outcome("rr_intervals")
+        assert intervals.success and intervals.unexpected == 2
 
 
 def test_a_record_without_beats(dataset: Path, check: Callable[..., Summary]) -> None:

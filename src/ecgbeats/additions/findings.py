@@ -58,10 +58,11 @@ def _in_full(suites: Sequence[Suite], outcome: Outcome) -> Iterable[Outcome]:
         return
     (suite,) = (each for each in suites if each.name == outcome.suite)
     asked = tuple(each for each in suite.expectations if each.name == outcome.name)
-    records = list(dict.fromkeys(suite.table[_RECORD]))
-    for start in range(0, len(records), _AT_ONCE):
-        part = suite.table[suite.table[_RECORD].isin(records[start : start + _AT_ONCE])]
-        yield from judge([replace(suite, table=part, expectations=asked)])
+    for table in suite.blocks:
+        records = list(dict.fromkeys(table[_RECORD]))
+        for start in range(0, len(records), _AT_ONCE):
+            part = table[table[_RECORD].isin(records[start : start + _AT_ONCE])]
+            yield from judge([replace(suite, table=part, expectations=asked)])
 
 
 def _words(finding: Finding, unit: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ecgbeats.beats import windows
+from ecgbeats.blocks import BlockWriter
 from ecgbeats.datasets import ARCHIVE, Manifest, RecordEntry, read_manifest, read_pictures
 from ecgbeats.errors import ConfigError, ContractError, DataError
 from ecgbeats.files import folder_written_aside, read_json, sha256_tree, write_json
@@ -21,7 +22,7 @@ from ecgbeats.imaging.png import read_picture
 from ecgbeats.imaging.render import render
 from ecgbeats.imaging.spec import PictureSpec, Spec, spec_from_json
 from ecgbeats.labels import LabelScheme
-from ecgbeats.parallel import parallel_map
+from ecgbeats.parallel import parallel_map, parallel_results
 from ecgbeats.records import Recording, read_annotations, read_recording
 
 SPEC, BEATS = "spec.json", "beats.parquet"
@@ -41,18 +42,16 @@ def render_dataset(
     *,
     exclude: Collection[str] = (),
     workers: int | None = None,
-) -> pd.DataFrame:
+) -> None:
     """Draw every beat of `dataset` that `scheme` has a class for into the folder `out`.
 
     Writes `<record>.npy` (uint8, shape (beats, rows, columns)), `beats.parquet` (one row
-    a beat, in the order of `BeatImages`) and `spec.json`. All or nothing.
+    a beat, in the order of `BeatImages`) and `spec.json`. All or nothing; one record at a time is
+    in memory, and a block of the table.
 
-    Returns
-    -------
-    DataFrame
-        The table of beats: record, patient, row (index into the record's array), sample,
-        time_s, symbol, window_sha (hash of the raw window around R, all leads; null where
-        every lead stands still, which makes no two beats the same).
+    Columns of the table: record, patient, row (index into the record's array), sample, time_s,
+    symbol, window_sha (hash of the raw window around R, all leads; null where every lead stands
+    still, which makes no two beats the same).
 
     Raises
     ------
@@ -67,18 +66,18 @@ def render_dataset(
         raise DataError(f"{dataset}: no record left to render; all are excluded")
     with folder_written_aside(out) as aside:
         job = partial(_render_record, Path(dataset), manifest, spec, scheme, aside)
-        tables = parallel_map(
-            job, entries, job="render", name=lambda entry: entry.record, workers=workers
-        )
-        beats = pd.concat(tables, ignore_index=True)
-        if beats.empty:
+        example = _table("", "", np.zeros(1, np.int64), 1.0, [""], [""])
+        with BlockWriter(aside / BEATS, example) as writer:
+            for table in parallel_results(
+                job, entries, job="render", name=lambda entry: entry.record, workers=workers
+            ):
+                writer.append(table)
+        if not writer.rows:
             raise DataError(
                 f"{dataset}: expected beats with one of the symbols "
                 f"{' '.join(sorted(scheme.symbols))}; found none"
             )
-        beats.to_parquet(aside / BEATS, index=False)
         write_json(aside / SPEC, {"spec_id": spec.spec_id, **spec.model_dump(mode="json")})
-    return beats
 
 
 def store_pictures(
@@ -167,16 +166,30 @@ def _render_record(
     images = render(recording, annotations.sample, spec)[labelled]
     np.save(out / f"{entry.record}.npy", images)
     samples = annotations.sample[labelled]
+    hashes = _window_hashes(recording, samples)
+    symbols = annotations.symbol[labelled]
+    return _table(entry.record, entry.patient, samples, recording.fs, symbols, hashes)
+
+
+def _table(
+    record: str,
+    patient: str,
+    samples: np.ndarray,
+    fs: float,
+    symbols: Sequence[str] | np.ndarray,
+    hashes: Sequence[str | None],
+) -> pd.DataFrame:
+    """A record's part of the table of beats."""
     return pd.DataFrame(
         {
-            "record": entry.record,
-            "patient": entry.patient,
+            "record": record,
+            "patient": patient,
             "row": np.arange(len(samples)),
             "sample": samples,
-            "time_s": samples / recording.fs,
-            "symbol": annotations.symbol[labelled].astype(object),
+            "time_s": samples / fs,
+            "symbol": np.asarray(symbols, object),
             # As object: a record whose hashes are all null would have another type.
-            "window_sha": pd.Series(_window_hashes(recording, samples), dtype=object),
+            "window_sha": pd.Series(np.asarray(hashes, object), dtype=object),
         }
     )
 

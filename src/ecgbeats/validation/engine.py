@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +67,14 @@ def _judge(suites: Sequence[Suite], docs: Path | None) -> tuple[Outcome, ...]:
                 },
             )
         )
-        run = checkpoint.run(batch_parameters={"dataframe": suite.table})
-        (result,) = run.run_results.values()
-        by_name = {_name_of(each): each for each in result.results}
-        outcomes += [_outcome(suite, e, by_name[e.name]) for e in suite.expectations]
+        parts: dict[str, list[Outcome]] = {each.name: [] for each in suite.expectations}
+        for block in suite.blocks:
+            run = checkpoint.run(batch_parameters={"dataframe": block})
+            (result,) = run.run_results.values()
+            by_name = {_name_of(each): each for each in result.results}
+            for each in suite.expectations:
+                parts[each.name].append(_outcome(suite, each, by_name[each.name]))
+        outcomes += [_whole(each) for each in parts.values()]
     if docs is not None:
         context.build_data_docs()
     return tuple(outcomes)
@@ -140,7 +146,6 @@ def _outcome(suite: Suite, expectation: Expectation, evaluated: Any) -> Outcome:
     else:  # of the table as a whole
         checked = 1
         findings = [] if evaluated.success else [Finding({"rows": result["observed_value"]}, None)]
-    found_in = _count_places(findings)
     return Outcome(
         suite=suite.name,
         name=expectation.name,
@@ -153,8 +158,26 @@ def _outcome(suite: Suite, expectation: Expectation, evaluated: Any) -> Outcome:
         checked=int(checked),
         unexpected=len(findings),
         allowed_share=round(1 - float(expectation.kwargs.get("mostly", 1)), 9),
-        found_in=dict(sorted(found_in.items(), key=lambda item: -item[1])[:_PLACES]),
-        examples=_one_of_each_first(findings)[:_EXAMPLES],
+        found_in=_count_places(findings),
+        examples=tuple(findings),
+    )
+
+
+def _whole(parts: Sequence[Outcome]) -> Outcome:
+    """The outcome of one expectation over all blocks of its table, with examples of it alone."""
+    checked, unexpected = (sum(getattr(p, of) for p in parts) for of in ("checked", "unexpected"))
+    found_in: Counter[str] = Counter()
+    for part in parts:
+        found_in.update(part.found_in)
+    first = parts[0]
+    return replace(
+        first,
+        # Of a share of the table a block may have more, and the whole not.
+        success=first.success if len(parts) == 1 else unexpected <= first.allowed_share * checked,
+        checked=checked,
+        unexpected=unexpected,
+        found_in=dict(found_in.most_common(_PLACES)),
+        examples=_one_of_each_first([e for part in parts for e in part.examples])[:_EXAMPLES],
     )
 
 

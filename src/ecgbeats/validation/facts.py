@@ -6,6 +6,7 @@ cannot be read becomes a fact too, so that one run reports every bad record.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ import numpy as np
 import pandas as pd
 import wfdb
 
+from ecgbeats.blocks import Blocks, BlockWriter
 from ecgbeats.datasets import Manifest, RecordEntry
 from ecgbeats.errors import DataError
 from ecgbeats.labels import LabelScheme
-from ecgbeats.parallel import parallel_map
+from ecgbeats.parallel import parallel_results
 from ecgbeats.records import Annotations, Recording, read_annotations, read_recording
 
 # A live electrode shows noise within a second; shorter constant stretches are quantisation.
@@ -44,7 +46,7 @@ _PADDING_BITS = 32
 
 @dataclass(frozen=True)
 class Facts:
-    """Measurements of one dataset, as four tables.
+    """Measurements of one dataset, as four tables; the longest of them is not in memory.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class Facts:
         A problem column is null where there is no problem, else says which.
     leads : DataFrame
         One row per record and lead: amplitudes in mV, missing, flat, saturated.
-    annotations : DataFrame
+    annotations : Blocks of DataFrame
         One row per annotation, in file order: position, symbol, RR interval in s.
         These three tables say in `excluded` whether a protocol leaves the record out.
     classes : DataFrame
@@ -63,7 +65,7 @@ class Facts:
 
     records: pd.DataFrame
     leads: pd.DataFrame
-    annotations: pd.DataFrame
+    annotations: Blocks
     classes: pd.DataFrame
 
 
@@ -96,20 +98,26 @@ def measure(
     """
     manifest.without(exclude)
     tasks = [_Task(Path(folder), entry, manifest.annotator, scheme) for entry in manifest.records]
-    measured = parallel_map(
+    measured = parallel_results(
         _measure_record, tasks, job="validate", name=lambda t: t.entry.record, workers=workers
     )
-    records = pd.DataFrame([m.record for m in measured], columns=_record_columns(scheme))
+    rows, lead_rows = [], []
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the facts)
+    with BlockWriter(file, _EXAMPLE.assign(excluded=False)) as annotations:
+        for each in measured:
+            rows.append(each.record)
+            lead_rows += each.leads
+            out = each.record["record"] in exclude
+            annotations.append(each.annotations.assign(excluded=out))
+    records = pd.DataFrame(rows, columns=_record_columns(scheme))
     records.insert(2, "excluded", records["record"].isin(list(exclude)))
     records["labelled_beats"] = records["labelled_beats"].mask(records["excluded"])
-    leads = pd.DataFrame([row for m in measured for row in m.leads], columns=list(_LEAD_COLUMNS))
-    annotations = _concatenated([m.annotations for m in measured])
-    for table in (leads, annotations):
-        table["excluded"] = table["record"].isin(list(exclude))
+    leads = pd.DataFrame(lead_rows, columns=list(_LEAD_COLUMNS))
+    leads["excluded"] = leads["record"].isin(list(exclude))
     return Facts(
         records=records,
         leads=leads,
-        annotations=annotations,
+        annotations=Blocks(file),
         classes=_count_classes(records, scheme),
     )
 
@@ -141,7 +149,18 @@ _LEAD_COLUMNS = (
     "high_mv",
     "span_mv",
 )
-_ANNOTATION_COLUMNS = ("record", "sample", "symbol", "is_beat", "outside_s", "step", "rr_before_s")
+# Of annotations, a row.
+_EXAMPLE = pd.DataFrame(
+    {
+        "record": "",
+        "sample": np.zeros(1, np.int64),
+        "symbol": "",
+        "is_beat": False,
+        "outside_s": 0.0,
+        "step": 0.0,
+        "rr_before_s": 0.0,
+    }
+)
 
 
 def _record_columns(scheme: LabelScheme) -> list[str]:
@@ -189,7 +208,7 @@ def _measure_record(task: _Task) -> _Measured:
             row |= _lead_names(recording.leads)
             leads = _lead_facts(task.entry.record, recording)
 
-    annotations = _no_annotations()
+    annotations = _EXAMPLE[:0]
     if f"{path.name}.{task.annotator}" not in missing:
         try:
             read = read_annotations(path, task.annotator)
@@ -300,10 +319,6 @@ def _stretches(mask: np.ndarray) -> np.ndarray:
     return edges[1::2] - edges[::2]
 
 
-def _no_annotations() -> pd.DataFrame:
-    return pd.DataFrame(columns=list(_ANNOTATION_COLUMNS))
-
-
 def _annotation_facts(
     record: str, annotations: Annotations, scheme: LabelScheme, fs: float, seconds: float
 ) -> pd.DataFrame:
@@ -348,11 +363,6 @@ def _beat_facts(
         "rr_median_s": float(median),
         "rr_high_s": float(high),
     } | {class_column(name): int(n) for name, n in zip(scheme.names, counts, strict=True)}
-
-
-def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled, ignore_index=True) if filled else _no_annotations()
 
 
 def _count_classes(records: pd.DataFrame, scheme: LabelScheme) -> pd.DataFrame:

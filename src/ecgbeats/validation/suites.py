@@ -9,13 +9,14 @@ a swapped lead) is a warning.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from ecgbeats.blocks import Blocks
 from ecgbeats.records import KNOWN_SYMBOLS
 from ecgbeats.validation.facts import Facts
 from ecgbeats.validation.report import Severity
@@ -111,34 +112,43 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Suite:
-    """The expectations about one table, and the columns that say where a value is."""
+    """The expectations about one table, and the columns that say where a value is.
+
+    Of a table in blocks every expectation is about one row alone.
+    """
 
     name: str
-    table: pd.DataFrame
+    table: pd.DataFrame | Blocks
     key: tuple[str, ...]
     expectations: tuple[Expectation, ...]
+
+    @property
+    def blocks(self) -> Iterable[pd.DataFrame]:
+        """The table, in as many parts as it has."""
+        return (self.table,) if isinstance(self.table, pd.DataFrame) else self.table
 
 
 def dataset_suites(facts: Facts, limits: Limits) -> tuple[Suite, ...]:
     """Suites about recordings and annotations."""
+    excluded = bool(facts.records["excluded"].any())
     return (
         Suite(
             "records",
             facts.records,
             ("record",),
-            _lenient(_record_expectations(facts, limits), facts.records),
+            _lenient(_record_expectations(facts, limits), excluded),
         ),
         Suite(
             "leads",
             facts.leads,
             ("record", "lead"),
-            _lenient(_lead_expectations(limits), facts.leads),
+            _lenient(_lead_expectations(limits), excluded),
         ),
         Suite(
             "annotations",
             facts.annotations,
             ("record", "sample"),
-            _lenient(_annotation_expectations(limits), facts.annotations),
+            _lenient(_annotation_expectations(limits), excluded),
         ),
         Suite("classes", facts.classes, ("label",), _class_expectations(limits)),
     )
@@ -158,9 +168,9 @@ def split_suites(facts: SplitFacts, by: Literal["patient", "beat"]) -> tuple[Sui
     )
 
 
-def _lenient(expectations: tuple[Expectation, ...], table: pd.DataFrame) -> tuple[Expectation, ...]:
+def _lenient(expectations: tuple[Expectation, ...], excluded: bool) -> tuple[Expectation, ...]:
     """What is critical is a warning for excluded records: it may be why they are excluded."""
-    if not table["excluded"].any():
+    if not excluded:
         return expectations
     parted: list[Expectation] = []
     for each in expectations:
