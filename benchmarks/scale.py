@@ -10,8 +10,10 @@ same for all sizes. Then four records of 2, 10 and 30 minutes, one after the oth
 The processes are forked from one that has loaded the libraries. So figures are without them: they
 are the same for any number of records, and told once. Memory is what a process has written that
 it shares with none (private dirty pages), at its peak, asked for ten times a second; pages of
-mapped files, which the kernel takes back when it needs them, do not count. Time is processor time,
-which other work on the machine moves less than a clock. Slopes are least squares.
+mapped files, which the kernel takes back when it needs them, do not count, nor does what allocators
+keep of what they were given back: they are told to keep nothing. Time is processor time,
+which other work on the machine moves less than a clock; its slopes are least squares. Memory is no
+line: what grows shows between the two largest sizes, when every buffer has its full size.
 
 Writes table.md, results.json and plot.png.
 """
@@ -45,6 +47,15 @@ NAME = "scale"
 FACTORS, PATIENTS, MINUTES = (1, 4, 16, 64), 12, 0.6
 LENGTH_PATIENTS, LENGTHS_MIN, LENGTH_STAGES = 4, (2, 10, 30), ("fetch", "validate", "render")
 STAGES = ("fetch", "validate", "render", "split", "train's feed")
+# What these keep is of records, and of beats one block; the others have a row for each beat.
+BY_RECORD = ("fetch", "validate", "render")
+# Of the C library and of Arrow: memory that is freed goes back.
+_KEEP_NOTHING = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}
 # What is asked of the slopes: so many recordings, of a day each, done within a week.
 HOLTERS, HOLTER_HOURS, WITHIN_DAYS = 100_000, 24, 7
 _EVERY_S = 0.1
@@ -228,6 +239,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
         "by_number": by_number,
         "by_length": by_length,
         "by_record_hours": slopes(by_number, [row["hours"] for row in by_number]),
+        "growth": growth(by_number),
         # Processor time hangs on all of them, memory on the one that is held at a time.
         "by_hours_of_long_records": slopes(by_length, [row["hours"] for row in by_length]),
         "by_hours_of_one_record": slopes(by_length, [row["minutes"] / 60 for row in by_length]),
@@ -275,6 +287,16 @@ def slopes(
     return found
 
 
+def growth(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """By stage, how many bytes more a record and a beat take, between the two largest sizes."""
+    less, more = rows[-2:]
+    found = {}
+    for name in rows[0]["stages"]:
+        grown = 1e6 * (more["stages"][name]["mb"] - less["stages"][name]["mb"])
+        found[name] = {of: grown / (more[of] - less[of]) for of in ("records", "beats")}
+    return found
+
+
 def table(found: Mapping[str, Any]) -> str:
     """Both tables, the lines through them, and what they say of Holter recordings."""
     rows, lines_through = found["by_number"], found["by_record_hours"]
@@ -287,13 +309,14 @@ def table(found: Mapping[str, Any]) -> str:
         "",
         "| | "
         + " | ".join(f"{row['records']} records, {row['beats']:,} beats" for row in rows)
-        + " | MB more an hour | s more an hour | R² of s |",
+        + f" | bytes more a beat, {rows[-2]['records']} to {rows[-1]['records']} "
+        "| s more an hour | R² of s |",
         "| --- |" + " ---: |" * (len(rows) + 3),
     ]
     for name, line in lines_through.items():
         of = [row["stages"][name] for row in rows]
         cells = [f"{x['mb']:.0f} MB<br>{x['cpu_s']:.1f} s" for x in of]
-        cells += [f"{line['mb_an_hour']:.2f}", f"{line['cpu_s_an_hour']:.2f}"]
+        cells += [f"{found['growth'][name]['beats']:,.0f}", f"{line['cpu_s_an_hour']:.2f}"]
         lines.append(f"| {name} | {' | '.join(cells)} | {line['cpu_s_r2']:.4f} |")
     rows = found["by_length"]
     lines += [
@@ -329,10 +352,11 @@ def on_paper(found: Mapping[str, Any]) -> list[str]:
         f"{hours:,} record-hours, {an_hour['beats'] * hours / 1e9:.1f} thousand million beats; "
         f"{an_hour['raw_mb'] * hours / 1e6:,.1f} TB of records, "
         f"{an_hour['images_mb'] * hours / 1e6:,.1f} TB of images. From the lines above; nobody has "
-        "run it. Processor time of validate and render is by the longer records.",
+        "run it. Processor time of validate and render is by the longer records; what one process "
+        "holds grows with the records in them, in the others with the beats.",
         "",
         f"| stage | processor-days | processors for {WITHIN_DAYS} days "
-        "| GB for one record | TB held by the process that joins |",
+        "| GB for one record | TB held by one process |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, line in found["by_record_hours"].items():
@@ -345,7 +369,13 @@ def on_paper(found: Mapping[str, Any]) -> list[str]:
         cells = [f"{days:,.0f}", f"{days / WITHIN_DAYS:,.1f}", ""]
         if one:
             cells[2] = f"{(one['mb_base'] + one['mb_an_hour'] * HOLTER_HOURS) / 1e3:.1f}"
-        cells.append(f"{line['mb_an_hour'] * hours / 1e6:,.2f}")
+        grows = found["growth"][name]
+        held = (
+            grows["records"] * HOLTERS
+            if name in BY_RECORD
+            else grows["beats"] * an_hour["beats"] * hours
+        )
+        cells.append(f"{held / 1e12:,.3f}" if held > 0 else "not seen below its blocks")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
@@ -380,6 +410,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=HERE / "scale")
     options = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in _KEEP_NOTHING.items()):
+        # Read when a process starts.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **_KEEP_NOTHING})
     found = measure(lambda words: print(words, file=sys.stderr, flush=True))
     words = table(found)
     print(words)

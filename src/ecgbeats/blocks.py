@@ -60,7 +60,8 @@ class BlockWriter:
 
     def _flush(self) -> None:
         if self._in_waiting:
-            block = pa.concat_tables(self._waiting)
+            # In one piece, as pandas writes it: pages end where pieces do.
+            block = pa.concat_tables(self._waiting).combine_chunks()
             self._writer.write_table(block, row_group_size=len(block))
         self._waiting, self._in_waiting = [], 0
 
