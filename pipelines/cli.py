@@ -23,7 +23,7 @@ from pipelines import (
     serving_cli,
 )
 from pipelines.environment import enter, project_root
-from pipelines.flow_cli import mirror_option, retrain
+from pipelines.flow_cli import mirror_option, retrain_and_tell
 
 if TYPE_CHECKING:
     from ecgbeats.config import Params
@@ -58,7 +58,7 @@ def run(recipe: str) -> None:
 
     Exits 0 when the model passes, 1 when the gate rejects it, 2 when something failed.
     """
-    retrain(enter(), recipe)
+    retrain_and_tell(enter(), recipe)
 
 
 @main.command()

@@ -8,8 +8,7 @@ import click
 
 from ecgbeats.cli import dask_option, in_words
 from pipelines.environment import enter
-from pipelines.flow_cli import mirror_option
-from pipelines.flow_cli import retrain as run_retrain
+from pipelines.flow_cli import mirror_option, retrain_and_tell
 
 
 @click.group()
@@ -210,7 +209,7 @@ def retrain(recipe: str, with_: tuple[str, ...], without: tuple[str, ...]) -> No
     What it is trained with is kept in params.yaml, and adds up. The test patients stay those
     of the protocol; nobody who is added is ever tested. Exits as `ecgbeats run` does.
     """
-    run_retrain(enter(), recipe, with_=with_, without=without)
+    retrain_and_tell(enter(), recipe, with_=with_, without=without)
 
 
 COMMANDS = (data, retrain)

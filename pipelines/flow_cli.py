@@ -31,7 +31,7 @@ def _keep_mirror(context: click.Context, option: click.Parameter, mirror: str | 
         os.environ["ECGBEATS_MIRROR"] = str(folder.resolve()) if folder.exists() else mirror
 
 
-def retrain(
+def retrain_and_tell(
     root: Path, recipe: str, *, with_: Sequence[str] = (), without: Sequence[str] = ()
 ) -> None:
     """Run the whole flow for `recipe` (`pipelines.retrain.retrain`), and tell what it found."""
@@ -43,8 +43,8 @@ def retrain(
     # A slip ends it here, before the server has opened anything.
     read_params(root / "params.yaml").recipe(recipe)
     with without_collector():
-        from pipelines import retrain as flow
-    tell(flow.retrain(root, recipe, with_=with_, without=without), root)
+        from pipelines.retrain import retrain
+    tell(retrain(root, recipe, with_=with_, without=without), root)
 
 
 def tell(outcome: Run, root: Path) -> None:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """Import without the garbage collector, and keep what was imported from it for good.
+    """Import without the garbage collector, which then leaves alone all that there is by now.
 
     What modules make stays as long as the process does. To look through it again and again is a
-    fifth of the time that Prefect, its server and MLflow take (docs/speed.md).
+    fifth of the time that Prefect and its server take (docs/speed.md).
     """
     gc.disable()
     try:

@@ -35,19 +35,23 @@ def export(
         There is no champion, its release was not made, or its bento is not here and this checkout
         packs another.
     ContractError
-        The release folder is not as it was sealed.
+        The release folder is not as it was sealed; the registry holds another model than was
+        registered.
     ConfigError
         `key` is no such key, or `out` holds something else than an earlier export.
     ServiceError
         The bento does not answer as offline, or cannot be exported.
     """
     check_replaceable(out, _may_be_ours, _is_export)
-    bento = elsewhere.bento_of(root, recipe, say)
-    assert champion is not None  # else it has no bento
+    if champion is None:
+        raise DataError(f"{recipe}: no champion yet; run `make run RECIPE={recipe}` first")
     folder = folder_of(root, champion)
     if not folder.is_dir():
         raise DataError(f"{folder}: expected its release; run `ecgbeats release {recipe}` first")
     check_seal(folder)
+    bento = elsewhere.bento_of(root, recipe, say)
+    if bento != champion.tags["bento"]:
+        raise DataError(f"{recipe}: another version became the champion meanwhile; run it again")
     with tempfile.TemporaryDirectory(prefix="ecgbeats-export-") as scratch:
         Bentos(root).verify(bento, registry.fetch_model(champion, Path(scratch) / "model"))
     with folder_written_aside(out) as aside:

@@ -12,7 +12,9 @@ def main(port: int) -> None:
     with without_collector():
         import uvicorn
         from prefect.server.api.server import create_app
-    uvicorn.run(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")
+    uvicorn.run(
+        create_app, factory=True, host="127.0.0.1", port=port, lifespan="on", log_level="error"
+    )
 
 
 if __name__ == "__main__":

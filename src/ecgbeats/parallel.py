@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 # A process is ready after seconds: it imports anew what its work needs.
 _WORTH_PROCESSES_S = 4.0
 # Items begun for each process before an earlier result is there: records differ in length.
-_AHEAD = 16
+_AHEAD = 4
 
 
 def workers_here() -> int:
@@ -59,8 +59,8 @@ def parallel_results(
 ) -> Iterator[Result]:
     """Apply `function` to each of `items`; the results, one by one in the order of `items`.
 
-    Of results that wait for an earlier one there are a few for each process, however many items
-    there are. The first error ends the map and is raised as it came; items not yet begun are
+    Of results that wait for an earlier one there are up to four for each process, however many
+    items there are. The first error ends the map and is raised as it came; items not yet begun are
     dropped. With one worker everything runs in this process, where it can be debugged. So does,
     where no number of workers is given, what is done sooner than processes would start. Where a
     cluster was asked for (`ecgbeats.cluster.on_cluster`) everything runs there.
@@ -124,7 +124,8 @@ def _on_processes(
                 "was there enough memory?"
             ) from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Waited for: leaving the pool without would take the cancelling back.
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 

@@ -288,7 +288,13 @@ def test_the_signature_of_what_is_handed_over_covers_the_bento(
         Path(command[-1]).write_bytes(b"a bento")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(release_export.elsewhere, "bento_of", lambda *_: TAGS["bento"])
+    asked = []
+
+    def bento_of(root: Path, recipe: str, tell: object) -> str:
+        asked.append((root, recipe))
+        return TAGS["bento"]
+
+    monkeypatch.setattr(release_export.elsewhere, "bento_of", bento_of)
     monkeypatch.setattr(release_export.Bentos, "verify", lambda *_: "")
     monkeypatch.setattr(release_export.subprocess, "run", exported)
     private, public = keys
@@ -296,8 +302,17 @@ def test_the_signature_of_what_is_handed_over_covers_the_bento(
     write_text(made / "release.json", "{}")
     seal(made)
     out = tmp_path / "dist"
+    # No bento is built for a release that is not there.
+    made.rename(tmp_path / "away")
+    with pytest.raises(DataError, match="expected its release"):
+        release_export.export(project.root, "tiny", version, out)
+    (tmp_path / "away").rename(made)
+    with pytest.raises(DataError, match="tiny: no champion yet"):
+        release_export.export(project.root, "tiny", None, out)
+    assert not asked
     for key in (None, private):
         release_export.export(project.root, "tiny", version, out, key)
+    assert asked == [(project.root, "tiny")] * 2
     assert release.verify(out, public) == 2
     # A folder with anything else in it is somebody's own.
     for name, words in (("thesis.txt", "thesis.txt"), ("photos.tar.gz", "SHA256SUMS, ")):

@@ -112,11 +112,27 @@ def test_few_results_wait_however_many_items_there_are(tmp_path: Path) -> None:
     assert list(results) == list(range(1, 200))
 
 
-def test_a_map_that_is_given_up_ends_its_processes(tmp_path: Path) -> None:
-    results = parallel_results(partial(leaves_a_file, tmp_path), range(200), job="go", workers=2)
-    next(results)
+def takes_a_while(folder: Path, item: int) -> int:
+    time.sleep(0.2)
+    return leaves_a_file(folder, item)
+
+
+def test_a_map_that_is_given_up_drops_what_has_not_begun(tmp_path: Path) -> None:
+    results = parallel_results(partial(takes_a_while, tmp_path), range(200), job="go", workers=2)
     assert isinstance(results, Generator)
+    next(results)
     results.close()
+    assert not multiprocessing.active_children()
+    # Of those that were submitted: what was done by then, what ran, and what was on its way.
+    assert len(list(tmp_path.iterdir())) < 2 * parallel._AHEAD
+
+
+def test_what_a_consumer_raises_ends_the_map(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="disk full"):
+        for _ in parallel_results(
+            partial(takes_a_while, tmp_path), range(200), job="go", workers=2
+        ):
+            raise OSError("disk full")
     while multiprocessing.active_children():
         time.sleep(0.05)
-    assert len(list(tmp_path.iterdir())) < 200
+    assert len(list(tmp_path.iterdir())) < 2 * parallel._AHEAD

@@ -31,10 +31,11 @@ def side(tmp_path_factory: pytest.TempPathFactory) -> TestSide:
     protocol = Params.model_validate(params).protocols["patients"]
     source = SampleSource(source="sample", patients=6, minutes=0.6, fs=180, seed=7)
     make_sample(source, root / "raw", workers=1)
-    beats = render_dataset(root / "raw", SPEC, protocol.labels, root / "images", workers=1)
-    sides = assign_sides(beats, protocol.labels, protocol)
+    render_dataset(root / "raw", SPEC, protocol.labels, root / "images", workers=1)
+    images = BeatImages.open(root / "images")
+    sides = assign_sides(images.beats, protocol.labels, protocol)
     split = Split(sides, protocol.labels.names, ("N", "V"))
-    return TestSide(root / "raw", BeatImages.open(root / "images"), split, protocol.labels)
+    return TestSide(root / "raw", images, split, protocol.labels)
 
 
 def test_a_model_of_another_image_gets_the_same_beats(side: TestSide, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def judge(suites: Sequence[Suite], *, docs: Path | None = None) -> tuple[Outcome
     """Let Great Expectations judge `suites`; with `docs`, build its Data Docs there.
 
     Everything stays in memory but the Data Docs, whose paths hold times: they are for
-    people, and no reproducible output.
+    people, and no reproducible output. Of a table in blocks they have a page a block, each judged
+    alone; what is returned is judged over all of them.
 
     Raises
     ------
@@ -159,7 +160,7 @@ def _outcome(suite: Suite, expectation: Expectation, evaluated: Any) -> Outcome:
         unexpected=len(findings),
         allowed_share=round(1 - float(expectation.kwargs.get("mostly", 1)), 9),
         found_in=_count_places(findings),
-        examples=tuple(findings),
+        examples=_one_of_each_first(findings)[:_EXAMPLES],
     )
 
 

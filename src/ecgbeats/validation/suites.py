@@ -130,25 +130,26 @@ class Suite:
 
 def dataset_suites(facts: Facts, limits: Limits) -> tuple[Suite, ...]:
     """Suites about recordings and annotations."""
-    excluded = bool(facts.records["excluded"].any())
+    excluded = facts.records["excluded"].astype(bool)
+    annotated = facts.records["n_annotations"] > 0
     return (
         Suite(
             "records",
             facts.records,
             ("record",),
-            _lenient(_record_expectations(facts, limits), excluded),
+            _lenient(_record_expectations(facts, limits), bool(excluded.any())),
         ),
         Suite(
             "leads",
             facts.leads,
             ("record", "lead"),
-            _lenient(_lead_expectations(limits), excluded),
+            _lenient(_lead_expectations(limits), bool(facts.leads["excluded"].any())),
         ),
         Suite(
             "annotations",
             facts.annotations,
             ("record", "sample"),
-            _lenient(_annotation_expectations(limits), excluded),
+            _lenient(_annotation_expectations(limits), bool((excluded & annotated).any())),
         ),
         Suite("classes", facts.classes, ("label",), _class_expectations(limits)),
     )
