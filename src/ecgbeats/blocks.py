@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -44,9 +45,20 @@ class BlockWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
+        if error is not None:
+            self._give_up()
+            return
+        try:
             self._flush()
+        except BaseException:
+            self._give_up()
+            raise
         self._writer.close()
+
+    def _give_up(self) -> None:
+        # On a full disk the footer fails as well: what went wrong first is what is told.
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
 
     def append(self, table: pd.DataFrame) -> None:
         """Add the rows of `table`."""

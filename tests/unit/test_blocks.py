@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import tempfile
 from pathlib import Path
 
@@ -69,3 +71,41 @@ def test_a_table_without_rows_has_its_columns_and_its_file_is_closed_with_it() -
     assert only["time_s"].dtype == float
     del found
     assert file.closed
+
+
+class FullDisk(io.BytesIO):
+    """Room for so many bytes; the error says what was there when each write failed."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.failed = 0
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        if self.tell() + memoryview(data).nbytes > self.room:
+            self.failed += 1
+            raise OSError(errno.ENOSPC, f"full, time {self.failed}")
+        return super().write(data)
+
+
+def test_on_a_full_disk_the_first_error_is_told() -> None:
+    file = FullDisk(room=100)
+    with (
+        pytest.raises(OSError, match="full, time 1"),
+        BlockWriter(file, part("x", 1)) as writer,
+    ):
+        writer.append(part("a", 1000))
+    assert file.failed
+
+
+def test_what_went_wrong_inside_is_told_though_the_footer_fails() -> None:
+    file = FullDisk(room=10)
+    with pytest.raises(ValueError, match="a record"), BlockWriter(file, part("x", 1)):
+        raise ValueError("a record cannot be read")
+    assert file.failed
+
+
+def test_a_footer_that_alone_fails_is_told() -> None:
+    file = FullDisk(room=10)
+    with pytest.raises(OSError, match="full, time 1"), BlockWriter(file, part("x", 1)):
+        pass
