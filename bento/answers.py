@@ -163,7 +163,7 @@ class Card(BaseModel):
                     "name": "ecgbeats-mitdb-aami5",
                     "version": "3",
                     "recipe": "mitdb-aami5",
-                    "labels": {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"},
+                    "labels": {"N": "NLRBej", "S": "AaJSn", "V": "VEr", "F": "F", "Q": "/fQ"},
                     "image": {"representation": "composite", "fs": 360.0},
                     "metrics": {"headline": {"classes": ["N", "S", "V"], "macro_f1": 0.717}},
                     "lineage": {"data_hash": "1b54c8d", "git_commit": "39db76f"},

@@ -362,9 +362,36 @@ def replicate_means(
         if also:
             figures["also_f1"] = metrics.macro_f1(f1, also)
         figures |= {f"classes.{name}.f1": f1[:, i] for i, name in enumerate(classes)}
+        means = _record_means(one["by_record"], patients, names, replicates, seed)
+        for key, of_classes in means.items():
+            figures |= {f"classes.{n}.{key}": of_classes[:, i] for i, n in enumerate(classes)}
         for key, values in figures.items():
             each.setdefault(key, []).append(values)
     return {key: np.mean(values, axis=0) for key, values in each.items()}
+
+
+def _record_means(
+    by_record: Mapping[str, str],
+    patients: Mapping[str, str],
+    names: Sequence[str],
+    replicates: int,
+    seed: int,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Se and +P as means over records, each of shape (replicates, classes); NaN where none counts.
+
+    A patient who is drawn twice brings each of his records twice.
+    """
+    drawn = bootstrap.draws(len(names), replicates if len(names) > 1 else 0, seed)
+    whose = np.array([names.index(patients[record]) for record in by_record])
+    scores = metrics.class_scores(np.stack([_matrix(text) for text in by_record.values()]))
+    out = {}
+    for key, values in (("record_se", scores.se), ("record_ppv", scores.ppv)):
+        total, number = np.zeros((2, len(names), values.shape[1]))
+        np.add.at(total, whose, np.nan_to_num(values))
+        np.add.at(number, whose, ~np.isnan(values))
+        total, number = drawn @ total, drawn @ number
+        out[key] = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    return out
 
 
 def difference(
@@ -466,6 +493,11 @@ def _rules(params: Params, table: BenchmarkProtocol) -> str:
     """How beats come to be tested, in a sentence."""
     rules = params.protocols[table.protocol]
     split, folds = rules.split, table.folds
+    if rules.labels.of_folders:
+        return (
+            "Pictures apart: none that is tested has a twin in training. Patients are on both "
+            "sides, as it is not known whom a picture shows; a patient here is a group of twins."
+        )
     if folds is None:
         if split.by == "beat":
             return (

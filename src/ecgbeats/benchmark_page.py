@@ -21,8 +21,9 @@ _DASH = "–"
 HOW_TO_READ = (
     "Figures are means over seeds ± their standard deviation, where there is more than one. "
     "In brackets: 95 % intervals of that mean from resampling patients, the way in which "
-    "another group of patients would move it. Minutes of training are those of one seed, "
-    "all folds together. MACs: multiplications for one image."
+    "another group of patients would move it. Minutes of training are those of one seed by the "
+    "clock, all folds together: upper bounds, as other work ran beside. MACs: multiplications "
+    "for one image."
 )
 
 
@@ -43,7 +44,8 @@ def columns(table: Table) -> tuple[Column, ...]:
     shown = [_figure(f"Macro-F1 {_names(protocol.headline)}", "macro_f1")]
     if protocol.also:
         shown.append(_figure(f"Macro-F1 {_names(protocol.also)}", "also_f1"))
-    shown += [_figure("Accuracy", "accuracy"), _figure("Mean Se", "mean_se")]
+    # Beats at random are told apart in the fourth digit.
+    shown += [_figure("Accuracy", "accuracy", digits=4), _figure("Mean Se", "mean_se")]
     if len(few) <= _CLASS_COLUMNS:
         shown += [_figure(f"{name} F1", f"classes.{name}.f1") for name in few]
     elif protocol.focus:
@@ -99,6 +101,7 @@ def markdown(tables: Sequence[Table]) -> str:
                 for line in table.lines
             ],
         )
+        parts += _systems(table)
         if table.ablations:
             parts += ["### Ablations", ""]
             heads = ["changed", "of", "difference", *(c.title for c in shown), "state", "command"]
@@ -180,14 +183,14 @@ def insert_block(text: str, block: str) -> str:
     return f"{before}{BEGIN}\n{block.strip()}\n{END}{after}"
 
 
-def figure_text(figure: Figure | None) -> str:
+def figure_text(figure: Figure | None, digits: int = 3) -> str:
     """Mean ± SD [interval], with what there is of it."""
     if figure is None or figure.mean is None:
         return _DASH
     if figure.interval is None:
-        return _spread(figure)
+        return _spread(figure, digits)
     low, high = figure.interval
-    return f"{_spread(figure)} [{low:.3f}, {high:.3f}]"
+    return f"{_spread(figure, digits)} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def state_text(line: Line) -> str:
@@ -199,11 +202,11 @@ def state_text(line: Line) -> str:
     return line.status
 
 
-def _figure(title: str, key: str) -> Column:
+def _figure(title: str, key: str, digits: int = 3) -> Column:
     return Column(
         title,
-        lambda line: figure_text(line.figure(key)),
-        lambda line: _spread(line.figure(key)),
+        lambda line: figure_text(line.figure(key), digits),
+        lambda line: _spread(line.figure(key), digits),
     )
 
 
@@ -211,10 +214,11 @@ def _plain(title: str, text: Callable[[Line], str]) -> Column:
     return Column(title, text, text)
 
 
-def _spread(figure: Figure) -> str:
+def _spread(figure: Figure, digits: int = 3) -> str:
     if figure.mean is None:
         return _DASH
-    return f"{figure.mean:.3f}" + (f" ± {figure.sd:.3f}" if figure.sd is not None else "")
+    spread = f" ± {figure.sd:.{digits}f}" if figure.sd is not None else ""
+    return f"{figure.mean:.{digits}f}{spread}"
 
 
 def _signed(figure: Figure | None) -> str:
@@ -267,6 +271,12 @@ def _intro(table: Table) -> list[str]:
     if table.synthetic:
         said.insert(0, "SAMPLE DATA: synthetic, no evidence.")
     return [" ".join(part for part in said if part), ""]
+
+
+def _systems(table: Table) -> list[str]:
+    """What each system is, where its name does not say it."""
+    said = [f"- {line.row.system}: {line.about}" for line in table.lines if line.about]
+    return [*said, ""] if said else []
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -46,10 +46,15 @@ def replicate_confusions(by_patient: metrics.Ints, replicates: int, seed: int) -
     patients, classes, _ = by_patient.shape
     if patients < 2:
         return np.empty((0, classes, classes), np.int64)
-    draws = np.random.default_rng(seed).multinomial(
+    drawn = draws(patients, replicates, seed)
+    return (drawn @ by_patient.reshape(patients, -1)).reshape(replicates, classes, classes)
+
+
+def draws(patients: int, replicates: int, seed: int) -> metrics.Ints:
+    """How often each patient is drawn in each replicate, int64 (replicates, patients)."""
+    return np.random.default_rng(seed).multinomial(
         patients, np.full(patients, 1.0 / patients), size=replicates
     )
-    return (draws @ by_patient.reshape(patients, -1)).reshape(replicates, classes, classes)
 
 
 def percentile_interval(replicates: npt.NDArray[np.float64]) -> Interval | None:

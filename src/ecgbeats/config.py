@@ -592,7 +592,10 @@ class Setup(Section):
 
 
 class Ablation(Section):
-    """A system with single values changed, under one protocol; compared with that system."""
+    """A system with single values changed, under one protocol; compared with that system.
+
+    In place of a system another ablation of that protocol, which is then changed further.
+    """
 
     about: str = ""
     of: str
@@ -618,11 +621,21 @@ class Benchmark(Section):
             for protocol in system.protocols:
                 _known(f"systems.{name}.protocols", protocol, self.protocols)
         for name, ablation in self.ablations.items():
-            _known(f"ablations.{name}.of", ablation.of, self.systems)
             _known(f"ablations.{name}.protocol", ablation.protocol, self.protocols)
             if name in self.systems:
                 raise ValueError(f"ablations.{name}: there is a system of that name")
+            self._leads_to_a_system(name)
         return self
+
+    def _leads_to_a_system(self, name: str) -> None:
+        protocol, seen, here = self.ablations[name].protocol, [name], self.ablations[name].of
+        same = [k for k, v in self.ablations.items() if v.protocol == protocol]
+        while here not in self.systems:
+            _known(f"ablations.{seen[-1]}.of", here, [*self.systems, *same])
+            if here in seen:
+                raise ValueError(f"ablations.{name}.of: {' of '.join([*seen, here])} goes round")
+            seen.append(here)
+            here = self.ablations[here].of
 
 
 class Params(Section):

@@ -14,8 +14,9 @@ import onnx
 import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
 
-from ecgbeats import codehash
+from ecgbeats import bootstrap, codehash
 from ecgbeats.benchmark import (
     COMPLETE,
     NOT_RUN,
@@ -30,6 +31,7 @@ from ecgbeats.benchmark import (
     plan,
     read_peers,
     read_rows,
+    replicate_means,
     status,
     summary,
     tables,
@@ -206,6 +208,7 @@ def test_code_that_only_measures_does_not_ask_for_a_new_training() -> None:
         ("benchmark.protocols.own.focus", "X", "'X'"),
         ("benchmark.protocols.own.dataset", "big", "'big'"),
         ("benchmark.ablations.one-panel.of", "hours", "hours"),
+        ("benchmark.ablations.one-panel.of", "one-panel", "one-panel of one-panel goes round"),
         ("benchmark.ablations.one-panel.image", {"panells": []}, "panells"),
         ("benchmark.systems.trace.train", {"epochs": 0}, "train.epochs"),
         ("benchmark.systems.trace.recipe", None, "give a recipe"),
@@ -368,6 +371,76 @@ def test_an_ablation_is_shown_with_its_difference() -> None:
     assert line.difference.mean == 0
     assert [line.row.system for line in made.lines] == ["ours"]
     assert "+0.000 [+0.000, +0.000]" in markdown([made])
+
+
+def changed_further(values: dict[str, Any]) -> None:
+    ablations = values["benchmark"]["ablations"]
+    ablations["and-longer"] = {"of": "one-panel", "protocol": "folds", "train": {"epochs": 9}}
+
+
+def test_an_ablation_of_another_has_its_changes_and_is_compared_with_it() -> None:
+    params = params_with(changed_further)
+    first, second = params.setup("one-panel"), params.setup("and-longer")
+    assert second.image == first.image != params.setup("ours").image
+    assert (second.train.epochs, second.model) == (9, first.model)
+    rows = rows_of(params)
+    files = {
+        "ours@folds": row_file(rows["ours@folds"]),
+        "one-panel@folds": row_file(rows["one-panel@folds"], chance=5),
+        "and-longer@folds": row_file(rows["and-longer@folds"], chance=5),
+    }
+    lines = {line.row.system: line for line in tables(params, [*rows.values()], files)[1].ablations}
+    assert lines["and-longer"].difference.mean == 0
+    assert lines["one-panel"].difference.mean != 0
+
+
+def test_an_ablation_of_one_under_another_protocol_is_refused() -> None:
+    def elsewhere(values: dict[str, Any]) -> None:
+        changed_further(values)
+        values["benchmark"]["ablations"]["and-longer"]["protocol"] = "own"
+
+    with pytest.raises(ValidationError, match=r"and-longer\.of.*'one-panel'"):
+        params_with(elsewhere)
+
+
+def test_intervals_of_means_over_records_are_those_of_drawn_records() -> None:
+    row = rows_of(params_with())["ours@own"]
+    stored = row_file(row)
+    means = replicate_means(stored, TABLE, replicates=50, seed=3)["classes.S.record_se"]
+    matrices = {
+        record: np.array([[int(n) for n in line.split()] for line in text.split(",")])
+        for record, text in stored["seeds"]["1"]["by_record"].items()
+    }
+    names = sorted({*stored["patients"].values()})
+    s = CLASSES.index("S")
+    for mean, times in zip(means, bootstrap.draws(len(names), 50, 3), strict=True):
+        drawn = [
+            matrix[s, s] / matrix[s].sum()
+            for record, matrix in matrices.items()
+            for _ in range(times[names.index(stored["patients"][record])])
+            if matrix[s].sum()
+        ]
+        assert mean == pytest.approx(np.mean(drawn) if drawn else np.nan, nan_ok=True)
+    shown = summary(stored, TABLE, replicates=50, seed=3)["classes.S.record_se"]
+    assert shown.interval is not None
+    assert shown.interval[0] <= shown.mean <= shown.interval[1]
+
+
+def test_accuracy_has_the_digit_in_which_beats_at_random_differ() -> None:
+    stored = row_file(rows_of(params_with())["ours@own"])
+    stored["seeds"]["1"]["figures"]["accuracy"] = 0.99657
+    assert " 0.9966 " in markdown(made_tables(ours_own=stored))
+
+
+def test_systems_of_which_a_sentence_is_said_have_it_under_the_table() -> None:
+    assert "\n- trace: a trace\n" in markdown(made_tables())
+
+
+def test_what_pictures_cannot_tell_of_patients_is_said() -> None:
+    params = read_params(Path(__file__).parents[2] / "params.yaml")
+    (table,) = (t for t in tables(params, [*rows_of(params).values()], {}) if t.name == "folder6")
+    assert "Patients are on both sides" in table.by
+    assert "none that is tested was trained on" not in table.by
 
 
 def test_every_line_of_a_markdown_table_has_as_many_cells() -> None:

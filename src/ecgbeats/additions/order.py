@@ -27,7 +27,7 @@ from ecgbeats.records import BEAT_SYMBOLS, Recording, in_order, read_annotations
 
 # Kinds of beats by their symbols, whatever classes a protocol makes of them (EC57, with j and
 # e among the sinus beats). Paced and fusion beats have no place in the order.
-KINDS = {"N": "NLRej", "S": "AaJS", "V": "VE"}
+KINDS = {"N": "NLRBej", "S": "AaJSn", "V": "VEr"}
 
 # Fewer beats of a kind say little about its place.
 LEAST_BEATS = 5
