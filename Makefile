@@ -64,7 +64,8 @@ fuzz: setup ## 5,000 hostile requests to a served bento [N=...] [SEED=...]
 	@ECGBEATS_FUZZ_REQUESTS="$(or $(N),5000)" ECGBEATS_FUZZ_SEED="$(or $(SEED),1)" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q -s --timeout 7200 tests/service/test_fuzz.py
 
 test-faults: setup ## Kills, full disks, broken services, tampering; reports/faults/ [N=kills a stage] [SEED=...]
-	@ECGBEATS_FAULTS="$(or $(N),4)" ECGBEATS_FAULTS_SEED="$(or $(SEED),1)" ECGBEATS_FAULTS_REPORT=reports/faults PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadscope -p tests.support.fault_report -m "not real_data" tests/faults tests/pipeline/test_promotion.py tests/service/test_sources_physionet_http.py
+	@elsewhere="$$($(BIN)/python -m tests.support.fault_report)" && \
+	ECGBEATS_FAULTS="$(or $(N),4)" ECGBEATS_FAULTS_SEED="$(or $(SEED),1)" ECGBEATS_FAULTS_REPORT=reports/faults PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadscope -p tests.support.fault_report -m "not real_data" tests/faults $$elsewhere
 
 lint: setup ## Format, lint, types, lock, workflows
 	$(BIN)/ruff format --check .
@@ -80,7 +81,7 @@ audit: uv ## Known vulnerabilities of what is locked (asks osv.dev)
 licences: setup ## Of all that is locked; fails where one is not stated
 	@$(BIN)/python -m pipelines.licences
 
-upgrade: uv ## Lock the newest dependencies; uv.lock changes
+upgrade: uv ## Lock the newest dependencies within the bounds of pyproject.toml; uv.lock changes
 	$(UV) lock --upgrade
 
 tell-broken: ## In CI: open an issue, or add to the open one of that title [WHAT=...]
@@ -102,13 +103,13 @@ mlflow: setup ## MLflow's UI on what ran
 prefect: setup ## Prefect's UI on what ran
 	@$(RUN) ui prefect $(if $(PORT),--port $(PORT))
 
-benchmark: setup ## What backs each claim of speed: both sides in one run, and their ratio
+benchmark: setup ## What backs each claim of speed: both sides in one run, and their ratio [PROJECT=checkout in which RECIPE ran] [RECIPE=...]
 	@$(BIN)/python benchmarks/rendering.py
 	@$(BIN)/python benchmarks/detection.py
 	@$(BIN)/python benchmarks/reading.py
 	@$(BIN)/python benchmarks/inference.py
 	@$(BIN)/python benchmarks/training.py
-	@$(BIN)/python benchmarks/starting.py
+	@$(BIN)/python benchmarks/starting.py "$(or $(PROJECT),.)" "$(RECIPE)"
 
 benchmark-serving: setup ## An image over HTTP: ours and the usual way side by side [SECONDS=5] [ROUNDS=3]
 	@$(BIN)/python benchmarks/serving --seconds $(or $(SECONDS),5) --rounds $(or $(ROUNDS),3)

@@ -4,8 +4,9 @@
 
 or `make benchmark-scale`. Makes the sample dataset with 1, 4, 16 and 64 times as many patients, of
 36 s each, and runs the commands of the stages on it, each in a process of its own and with one
-worker; of training, the data feed, one epoch. The network that is evaluated is a small one, the
-same for all sizes. Then four records of 2, 10 and 30 minutes, one after the other.
+worker; of training, the data feed alone, one epoch: training.py has what a network takes. The
+network that is evaluated is a small one, the same for all sizes. Then four records of 2, 10 and 30
+minutes, one after the other.
 
 The processes are forked from one that has loaded the libraries. So figures are without them: they
 are the same for any number of records, and told once. Memory is what a process has written that
@@ -47,7 +48,8 @@ NAME = "scale"
 FACTORS, PATIENTS, MINUTES = (1, 4, 16, 64), 12, 0.6
 LENGTH_PATIENTS, LENGTHS_MIN, LENGTH_STAGES = 4, (2, 10, 30), ("fetch", "validate", "render")
 STAGES = ("fetch", "validate", "render", "split", "train's feed")
-# What these keep is of records, and of beats one block; the others have a row for each beat.
+# What these keep is of records, and of beats one block; the others have a row for each beat. These
+# have workers, too; of the others each is one process.
 BY_RECORD = ("fetch", "validate", "render")
 # Of the C library and of Arrow: memory that is freed goes back.
 _KEEP_NOTHING = {
@@ -353,9 +355,10 @@ def on_paper(found: Mapping[str, Any]) -> list[str]:
         f"{an_hour['raw_mb'] * hours / 1e6:,.1f} TB of records, "
         f"{an_hour['images_mb'] * hours / 1e6:,.1f} TB of images. From the lines above; nobody has "
         "run it. Processor time of validate and render is by the longer records; what one process "
-        "holds grows with the records in them, in the others with the beats.",
+        "holds grows with the records in them, in the others with the beats. Of training it is the "
+        "feed for one epoch: the network itself is not in it.",
         "",
-        f"| stage | processor-days | processors for {WITHIN_DAYS} days "
+        f"| stage | processor-days | workers for {WITHIN_DAYS} days "
         "| GB for one record | TB held by one process |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
@@ -366,7 +369,8 @@ def on_paper(found: Mapping[str, Any]) -> list[str]:
             found[f"by_hours_of_{what}"].get(name) for what in ("long_records", "one_record")
         )
         days = (long or line)["cpu_s_an_hour"] * hours / 86400
-        cells = [f"{days:,.0f}", f"{days / WITHIN_DAYS:,.1f}", ""]
+        workers = f"{days / WITHIN_DAYS:,.1f}" if name in BY_RECORD else "one process"
+        cells = [f"{days:,.0f}", workers, ""]
         if one:
             cells[2] = f"{(one['mb_base'] + one['mb_an_hour'] * HOLTER_HOURS) / 1e3:.1f}"
         grows = found["growth"][name]

@@ -42,6 +42,8 @@ class Options:
 
     Attributes
     ----------
+    annotator : str
+        Suffix of the annotation files, with or without its dot.
     labels : str or None
         Protocol whose label scheme counts the classes.
     against : tuple of str
@@ -60,6 +62,9 @@ class Options:
     ask_model: bool = True
     labels_trusted: str | None = None
     exclude_paced: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "annotator", self.annotator.removeprefix("."))
 
     def of_content(self) -> str:
         """What of it decides what is stored."""

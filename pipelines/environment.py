@@ -27,6 +27,16 @@ _QUIET = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
+# MLflow's own defaults (eight tries, 120 s each) say nothing of a refused server for over four
+# minutes, and of a silent one for longer. By these it is 4 to 6 s, and 94 to 96. A try's limit
+# is on each block that is sent and on the wait for an answer, so a slow line may take longer.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
 
 def project_root(start: Path | None = None) -> Path:
     """The folder with dvc.yaml, here or above.
@@ -55,6 +65,7 @@ def prepare(root: Path) -> None:
     """Set the environment of this process and of all that it starts."""
     defaults = {
         **_QUIET,
+        **_PATIENCE,
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
         "PREFECT_HOME": str(root / ".prefect"),
         "BENTOML_HOME": str(root / ".bentoml"),

@@ -20,13 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import requests
 import yaml
 from uv import find_uv_bin
 
 from ecgbeats.errors import ConfigError, ContractError, DataError, ServiceError
-from ecgbeats.files import read_json, sha256_file, sha256_text, sha256_tree, write_json, write_text
+from ecgbeats.files import (
+    clear_workplaces,
+    read_json,
+    sha256_file,
+    sha256_text,
+    sha256_tree,
+    workplace,
+    write_json,
+    write_text,
+)
 from ecgbeats.golden import Golden, read_golden
 from ecgbeats.imaging.png import encode_png
 from ecgbeats.inference import CARD, ONNX
@@ -85,7 +93,7 @@ _OF_METRICS = (
 _STOPS_IN_S = 10.0
 _POLL_S = 0.1
 _LOG_LINES = 30
-# Begins the name of a build's own store, before the id of its process.
+# Begins the name of a build's own store.
 _BUILDING = ".building-"
 # What the server logs when the service itself raises.
 _GIVEN_UP = b"Application startup failed"
@@ -219,32 +227,24 @@ def build_bento(
         home.mkdir(parents=True, exist_ok=True)
         # In the same file system as the store, so that moving is one rename.
         clear_unfinished(home)
-        prefix = f"{_BUILDING}{os.getpid()}-"
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=home) as building:
+        with workplace(home, _BUILDING) as building:
             script = Path(__file__).with_name("bento_build.py")
             _run(
                 [sys.executable, "-P", str(script)],
                 cwd=context,
-                env={**_environment(), "BENTOML_HOME": building},
+                env={**_environment(), "BENTOML_HOME": str(building)},
                 stdin=json.dumps(order),
             )
             for model, folder in models.items():
                 keep = _holds_same(home.joinpath("models", *model.split(":")), folder)
-                _move(Path(building), home, "models", *model.split(":"), keep=keep)
-            _move(Path(building), home, "bentos", about.name, about.version)
+                _move(building, home, "models", *model.split(":"), keep=keep)
+            _move(building, home, "bentos", about.name, about.version)
     return about.tag
 
 
 def clear_unfinished(home: Path) -> None:
     """Remove from a store what builds left there that were killed."""
-    for path in home.glob(f"{_BUILDING}*"):
-        builder = path.name.removeprefix(_BUILDING).partition("-")[0]
-        if (
-            not builder.isdigit()
-            or int(builder) == os.getpid()
-            or not psutil.pid_exists(int(builder))
-        ):
-            shutil.rmtree(path, ignore_errors=True)
+    clear_workplaces(home, _BUILDING)
 
 
 def packed_sha256(

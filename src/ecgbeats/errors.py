@@ -122,7 +122,17 @@ def is_of_storage(error: OSError) -> bool:
     return error.errno in _OF_STORAGE or bool(_SHORT_WRITE.search(str(error)))
 
 
+def name_file(error: OSError, path: str) -> None:
+    """Let `error` say that it came of `path`."""
+    # With a name, an error's text is of these two alone.
+    error.strerror, error.filename = _why(error), path
+
+
 def of_storage(error: OSError) -> StorageError:
     """`error` of the system in words of ours: the file, if it is known, and why."""
-    why = error.strerror or f"{error}; is the disk full?"
+    why = _why(error)
     return StorageError(f"{error.filename}: {why}" if error.filename else why)
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or f"{error}; is the disk full?"

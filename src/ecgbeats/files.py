@@ -11,16 +11,19 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ecgbeats.errors import is_of_storage, name_file
+
 # What is written aside bears a number: this begins those of this machine, what follows is random.
 _HOST = f"{int(hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8], 16):010d}"
 _NUMBER = r"\d+"
+_OF_THIS_HOST = re.compile(rf"[.-]{_HOST}\d{{18}}(\.|$)")
 # How long it stays where nobody can tell whether its writer lives: written by another machine.
 _DAY_S = 86_400.0
 # What this process writes aside, and its lock.
@@ -39,11 +42,9 @@ def written_aside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: numpy, Keras and Pillow choose the format by it.
     stem, suffix = path.stem, path.suffix
-    for left in _beside(path, rf"\.{re.escape(stem)}\.{_NUMBER}\.partial{re.escape(suffix)}"):
-        with _nobodys(left) as left_behind:
-            if left_behind:
-                _remove(left)
-    with _locked_aside(path, f".{stem}.", f".partial{suffix}", Path.touch) as aside:
+    _remove_left(_beside(path, rf"\.{re.escape(stem)}\.{_NUMBER}\.partial{re.escape(suffix)}"))
+    begin, end = f".{stem}.", f".partial{suffix}"
+    with _named(path), _locked_aside(path, begin, end, Path.touch) as aside:
         yield aside
         _sync(aside)
         _rename(aside, path)
@@ -66,11 +67,11 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
                 _put_back_or_remove(old, path)
     # What is written aside may be written aside in its turn.
     partial = rf"\.{name}\.{_NUMBER}\.partial"
-    for left in _beside(path, partial, rf"\.{partial}\.{_NUMBER}\.(partial|old)"):
-        with _nobodys(left) as left_behind:
-            if left_behind:
-                _remove(left)
-    with _locked_aside(path, f".{path.name}.", ".partial", Path.mkdir) as aside:
+    _remove_left(_beside(path, partial, rf"\.{partial}\.{_NUMBER}\.(partial|old)"))
+    with (
+        _named(path),
+        _locked_aside(path, f".{path.name}.", ".partial", Path.mkdir) as aside,
+    ):
         old = aside.with_suffix(".old")
         try:
             yield aside
@@ -82,6 +83,32 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
             _rename(aside, path)
         finally:
             _put_back_or_remove(old, path)
+
+
+@contextmanager
+def workplace(folder: Path, begin: str) -> Iterator[Path]:
+    """Yield a new folder in `folder`, its name begins with `begin`; removed when this is left.
+
+    It is locked as what is written aside; see `clear_workplaces`.
+    """
+    with _locked_aside(folder / begin, begin, "", Path.mkdir) as place:
+        yield place
+
+
+def clear_workplaces(folder: Path, begin: str) -> None:
+    """Remove the workplaces in `folder` that nobody works in any more."""
+    _remove_left([*folder.glob(f"{begin}*")])
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let errors of the disk say where, which those of writing do not: `path` is being made."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and is_of_storage(error):
+            name_file(error, str(path))
+        raise
 
 
 @contextmanager
@@ -138,6 +165,13 @@ def _beside(path: Path, *patterns: str) -> list[Path]:
     return [sibling for sibling in path.parent.iterdir() if named.fullmatch(sibling.name)]
 
 
+def _remove_left(found: Iterable[Path]) -> None:
+    for left in found:
+        with _nobodys(left) as left_behind:
+            if left_behind:
+                _remove(left)
+
+
 @contextmanager
 def _nobodys(aside: Path) -> Iterator[bool]:
     """Whether nobody writes `aside`; where it is so, nobody does before this is left."""
@@ -151,7 +185,7 @@ def _nobodys(aside: Path) -> Iterator[bool]:
         return
     try:
         free = time.time() - os.fstat(lock).st_mtime > _DAY_S
-        if f".{_HOST}" in aside.name:
+        if _OF_THIS_HOST.search(aside.name):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 free = True

@@ -269,10 +269,30 @@ def test_a_lock_of_dvc_whose_number_another_process_has_is_nobodys(
         alive.send_signal(signal.SIGKILL)
 
 
+_BUILDS = """\
+import pathlib, sys, time
+from ecgbeats.files import workplace
+with workplace(pathlib.Path.cwd(), ".building-") as own:
+    (own / "bentos").mkdir()
+    print(own.name, flush=True)
+    time.sleep(600)
+"""
+
+
 def test_builds_that_were_killed_leave_nothing_in_the_store(tmp_path: Path, tried: Tried) -> None:
-    others = tmp_path / f".building-{os.getppid()}-x"
-    for name in (others.name, f".building-{2**22 - 1}-y", f".building-{os.getpid()}-z"):
-        (tmp_path / name / "bentos").mkdir(parents=True)
-    with tried("kill: bento build"):
-        clear_unfinished(tmp_path)
-        assert list(tmp_path.iterdir()) == [others]
+    command = [sys.executable, "-c", _BUILDS]
+    builds = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        left, others = (
+            tmp_path / str(build.stdout.readline(), "ascii").strip() for build in builds
+        )
+        assert {*tmp_path.iterdir()} == {left, others}
+        builds[0].kill()
+        builds[0].wait()
+        with tried("kill: bento build"):
+            clear_unfinished(tmp_path)
+            assert [*tmp_path.iterdir()] == [others]
+    finally:
+        for build in builds:
+            build.kill()
+            build.communicate()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,9 @@ __all__ = ["prefect_api"]
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.faults, pytest.mark.timeout(1800)]
 
-ALL: tuple[Mode, ...] = ("refuse", "reset", "500", "503", "half", "slow")
+ALL: tuple[Mode, ...] = ("refuse", "reset", "500", "503", "half", "slow", "hang")
+# A client's patience with a server that hangs.
+_PATIENCE_S = 2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,7 +91,7 @@ def promote_through_faults(
     """
     champion = ledger.settle(NAME).holder("champion")
     other = 3 - (champion or 0)
-    with FaultyProxy(url) as proxy, tried(f"service: MLflow {mode}"):
+    with FaultyProxy(url) as proxy, tried(f"service: MLflow {mode}") as fault:
         before = registry.state()
         after = chance.randrange(40)
         proxy.fail(mode, after)
@@ -100,8 +103,8 @@ def promote_through_faults(
             except ServiceError as error:
                 assert error.exit_code == 2 and "MLflow" in str(error)
         print(f"{mode} after {after} requests: {'done' if done else 'ServiceError'}")
-        met = proxy.requests > after
-        assert done or met
+        fault.met = bool(proxy.met)
+        assert done or fault.met
         now = registry.state()
         decided = len(now["log"]) > len(before["log"])
         if not decided:
@@ -113,7 +116,7 @@ def promote_through_faults(
         log = ledger.settle(NAME)
         assert log.holder("champion") == other and not ledger.differences(NAME, log)
         assert len(log.entries) == len(before["log"]) + 1
-    return met
+    return fault.met
 
 
 @pytest.mark.parametrize("mode", ALL)
@@ -127,6 +130,8 @@ def test_mlflow_that_fails_at_any_request_loses_no_champion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(registry.root)
+    if mode == "hang":
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(_PATIENCE_S))
     chance = random.Random(f"{seed} {mode} often")
     met = [promote_through_faults(registry, mlflow_url, mode, chance, tried) for _ in range(often)]
     assert any(met), "no request met the fault"
@@ -153,7 +158,12 @@ def test_prefects_server_that_fails_is_an_error_in_words(
     tried: Tried,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
 
     from pipelines.retrain import retrain
 
@@ -161,17 +171,20 @@ def test_prefects_server_that_fails_is_an_error_in_words(
     monkeypatch.chdir(tmp_path)
     chance = random.Random(f"{seed} {mode}")
     for after in (0, chance.randrange(2, 12)):
-        with FaultyProxy(prefect_api) as proxy, tried(f"service: Prefect {mode}"):
+        with FaultyProxy(prefect_api) as proxy, tried(f"service: Prefect {mode}") as fault:
             proxy.fail(mode, after)
             settings: dict[Any, Any] = {
                 PREFECT_API_URL: proxy.url,
                 PREFECT_CLIENT_MAX_RETRIES: 1,
             }
+            if mode == "hang":
+                settings[PREFECT_API_REQUEST_TIMEOUT] = float(_PATIENCE_S)
             with temporary_settings(settings):
                 run = retrain(tmp_path, "tiny")
                 print(f"{mode} after {after} requests: {run.error}")
                 assert run.error is None or isinstance(run.error, ServiceError)
-                assert run.error is None or proxy.requests > after
+                fault.met = bool(proxy.met)
+                assert run.error is None or fault.met
                 proxy.fail("whole")
                 again = retrain(tmp_path, "tiny")
             assert again.error is None
@@ -211,16 +224,16 @@ class Remote:
         return found
 
 
-@pytest.fixture
-def remote(tmp_path: Path) -> Iterator[Remote]:
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     import boto3
     from moto.server import ThreadedMotoServer
 
     keys = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "something"}
     env = without_their_settings(os.environ) | keys
-    env |= {"DVC_NO_ANALYTICS": "1", "AWS_MAX_ATTEMPTS": "2", "NO_PROXY": "127.0.0.1"}
+    env |= {"DVC_NO_ANALYTICS": "1", "AWS_MAX_ATTEMPTS": "1", "NO_PROXY": "127.0.0.1"}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    root = tmp_path / "project"
+    root = tmp_path_factory.mktemp("remote") / "project"
     (root / "data").mkdir(parents=True)
     for k in range(4):
         (root / "data" / f"r{k}.dat").write_bytes(random.Random(k).randbytes(200_000))
@@ -238,6 +251,7 @@ def remote(tmp_path: Path) -> Iterator[Remote]:
                 ("init", "-q", "--no-scm"),
                 ("remote", "add", "--default", "storage", "s3://faults/dvc"),
                 ("remote", "modify", "storage", "endpointurl", proxy.url),
+                ("remote", "modify", "storage", "read_timeout", str(_PATIENCE_S)),
                 ("add", "-q", "data"),
                 ("push",),
             ):
@@ -248,19 +262,49 @@ def remote(tmp_path: Path) -> Iterator[Remote]:
         server.stop()
 
 
+def is_of_data(request: str) -> bool:
+    """Whether it gets a file of the data, not the list of them."""
+    return re.fullmatch(r"GET /faults/dvc/files/md5/../\w{30}", request) is not None
+
+
+def anything(request: str) -> bool:
+    return True
+
+
+# At the first request; at the list of files; in the midst of files, when one has come.
+@pytest.mark.parametrize(
+    ("mode", "after", "where"),
+    [
+        ("refuse", 0, anything),
+        ("503", 1, anything),
+        ("reset", 1, is_of_data),
+        ("half", 1, is_of_data),
+        ("hang", 1, is_of_data),
+        ("slow", 0, anything),
+    ],
+    ids=["refuse", "503", "reset", "half", "hang", "slow"],
+)
 def test_a_remote_that_fails_leaves_no_half_file_and_is_asked_again(
-    remote: Remote, tried: Tried
+    mode: Mode, after: int, where: Callable[[str], bool], remote: Remote, tried: Tried
 ) -> None:
-    faults: tuple[tuple[Mode, int], ...] = (("refuse", 0), ("503", 1), ("reset", 2), ("half", 2))
-    for mode, after in (*faults, ("slow", 0)):
-        with tried(f"service: DVC's remote {mode}"):
-            shutil.rmtree(remote.root / "data")
-            shutil.rmtree(remote.cache)
-            remote.proxy.fail(mode, after)
-            pulled = remote.dvc("pull")
-            print(f"{mode} after {after} requests: {pulled.returncode} {pulled.stderr}")
-            assert "Traceback" not in pulled.stderr and remote.wrong_in_cache() == []
-            remote.proxy.fail("whole")
-            again = remote.dvc("pull")
-            assert again.returncode == 0, again.stderr
-            assert len(list((remote.root / "data").iterdir())) == 4
+    data = remote.root / "data"
+    right = {path.name: path.read_bytes() for path in data.iterdir()}
+    with tried(f"service: DVC's remote {mode}"):
+        shutil.rmtree(data)
+        shutil.rmtree(remote.cache)
+        remote.proxy.fail(mode, after, where)
+        pulled = remote.dvc("pull")
+        proxy = remote.proxy
+        print(f"{mode}: {pulled.returncode} {proxy.requests} {proxy.met} {pulled.stderr}")
+        assert proxy.met and "Traceback" not in pulled.stderr
+        assert (pulled.returncode == 0) == (mode == "slow"), pulled.stderr
+        if where is is_of_data:
+            assert any(request.endswith(".dir") for request in proxy.requests)
+            assert all(is_of_data(request) for request in proxy.met)
+        assert remote.wrong_in_cache() == []
+        here = data.rglob("*") if data.exists() else []
+        assert not [path for path in here if path.read_bytes() != right.get(path.name)]
+        remote.proxy.fail("whole")
+        again = remote.dvc("pull")
+        assert again.returncode == 0, again.stderr
+        assert {path.name: path.read_bytes() for path in data.iterdir()} == right

@@ -144,11 +144,12 @@ def kill_often(
     print(f"seed {seed}, {stage}: killed before file operations {moments} of {last}")
     said, deaths = "", 0
     for moment in moments:
-        with tried(f"kill: {stage}"):
+        with tried(f"kill: {stage}") as fault:
             ended = reference.server.run(root, reference.words[stage], kill_at=moment)
             # What an earlier, killed run has done needs no operation again.
             assert ended.status in (-9, 0), ended.said[-3000:]
-            deaths += ended.status == -9
+            fault.met = ended.status == -9
+            deaths += fault.met
             check_names(root, reference)
             said = ended.said
     ended = reference.server.run(root, reference.words[stage])

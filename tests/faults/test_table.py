@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fault_report import ELSEWHERE
 from tests.support.projects import HERE
 
 pytestmark = pytest.mark.unit
@@ -25,6 +26,19 @@ def test_each_test_that_the_page_names_is_there() -> None:
     assert not {name for name in named if f"def {name}(" not in tests}
     files = set(re.findall(r"`((?:tests|pipelines)/[\w/]+\.\w+)`", TEXT))
     assert not {name for name in files if not Path(HERE / name).is_file()}
+
+
+def test_each_test_that_the_page_names_is_run_for_it() -> None:
+    opening = TEXT.partition("\n## ")[0]
+    alone = set(re.findall(r"`(test_\w+)`", opening.partition("`make test` alone")[2]))
+    assert alone
+    here = sources("tests/faults")
+    there = {name.partition("::")[2] for name in ELSEWHERE}
+    named = set(re.findall(r"`(test_\w+)`", TEXT))
+    assert {name for name in named if f"def {name}(" not in here} - alone == named & there
+    for name in ELSEWHERE:
+        file, _, test = name.partition("::")
+        assert f"def {test}(" in (HERE / file).read_text("utf-8"), name
 
 
 def test_each_check_that_the_page_names_is_there() -> None:

@@ -76,12 +76,12 @@ def test_a_run_that_was_killed_ends_in_the_same_bytes_and_one_champion(
     project = Project(project.root, {**project.env, **THREADS})
     chance = random.Random(f"{seed} whole")
     for begins in sorted(chance.sample(BEGINS, 3), key=BEGINS.index):
-        with tried("kill: whole run"):
+        with tried("kill: whole run") as fault:
             wait_s = chance.uniform(0, 4)
-            killed = kill_run(project, begins, wait_s)
-            print(f"seed {seed}: {wait_s:.1f} s after {begins!r}: killed {killed}")
+            fault.met = kill_run(project, begins, wait_s)
+            print(f"seed {seed}: {wait_s:.1f} s after {begins!r}: killed {fault.met}")
             # Only the last step may be over before its kill comes.
-            assert killed or begins == BEGINS[-1]
+            assert fault.met or begins == BEGINS[-1]
             wrong = files(reference.root)
             names = {name for stage in ALL for name in outs(stage)}
             now = {n: h for n, h in files(project.root).items() if n in names}

@@ -94,6 +94,11 @@ def test_stages_on_a_cluster_give_the_same_files_as_here(
     assert "sample: 12/12" in said
     assert sha256_tree(Path("raw")) == sha256_tree(tiny / "raw")
     assert sha256_tree(Path("images")) == sha256_tree(tiny / "images")
+    raw = ("--raw", str(tiny / "raw"))
+    for words, name in ((params[:2], "here"), (params, "there")):
+        stage("validate", RECIPE, *words, *raw, "--out", name, "--docs", f"docs-{name}")
+    # Beside the Data Docs, which have the time in them.
+    assert sha256_tree(Path("here")) == sha256_tree(Path("there"))
 
 
 def test_a_fold_on_a_cluster_gives_the_same_network_as_here(

@@ -7,6 +7,11 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+# The variable that names the folder of a worker's orders, and the file of whose writing they are.
+ORDERS = "ECGBEATS_TESTS_ORDERS"
+_AT = "s006.npy"
 
 
 def square_into(folder: Path, item: int) -> int:
@@ -43,3 +48,27 @@ def long_job(folder: Path, item: int) -> None:
     (folder / "pid.partial").write_text(str(os.getpid()))
     (folder / "pid.partial").rename(folder / "pid")
     time.sleep(300)
+
+
+def dask_setup(worker: object) -> None:
+    """As a worker's `--preload`: follow orders when it comes to write the images of one record.
+
+    "die": it is killed, once, with half a file written; "wait": it goes on when there is "go". That
+    it came there is told by "met".
+    """
+    orders = Path(os.environ[ORDERS])
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or not str(arguments[0]).endswith(_AT) or (orders / "met").exists():
+            return
+        if (orders / "die").exists():
+            (orders / "met").touch()
+            Path(arguments[0]).write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if (orders / "wait").exists():
+            (orders / "met").touch()
+            until = time.monotonic() + 60
+            while not (orders / "go").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+
+    sys.addaudithook(hook)

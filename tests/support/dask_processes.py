@@ -19,14 +19,16 @@ class DaskProcesses:
     """A scheduler at `address`, and workers as they are started; use as a context manager.
 
     A call whose workers die twice is given up: Dask's own number would take the tests longer.
+    All processes have the variables `env` beside those of the test.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.folder = Path(folder)
         about = self.folder / "scheduler.json"
         self._env: Mapping[str, str] = {
             **os.environ,
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+            **(env or {}),
         }
         self._started: list[subprocess.Popen[bytes]] = []
         self.scheduler = self._start(

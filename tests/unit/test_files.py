@@ -1,16 +1,22 @@
 import os
 import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ecgbeats.errors import is_of_storage, of_storage
 from ecgbeats.files import (
     _HOST,
     canonical_json,
+    clear_workplaces,
     folder_written_aside,
     sha256_arrays,
     sha256_tree,
+    workplace,
     write_json,
     write_text,
     written_aside,
@@ -97,6 +103,56 @@ def test_what_another_writes_at_the_same_time_is_left_alone(tmp_path: Path, nest
         (folder / "two").touch()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"one", "two"}
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "out"}
+
+
+def test_of_workplaces_only_those_that_nobody_works_in_are_removed(tmp_path: Path) -> None:
+    # A number of a process says nothing in another container: such a name is not believed.
+    not_ours = {f".w-{os.getpid()}-x", f".w-{2**22 - 1}-y", f".w-{AWAY}", f".x-{OURS}"}
+    for name in (*not_ours, f".w-{OURS}", f".w-{AWAY[:-1]}1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text("half")
+    os.utime(tmp_path / f".w-{AWAY[:-1]}1", (1e9, 1e9))
+    with workplace(tmp_path, ".w-") as place:
+        (place / "content").write_text("half")
+        clear_workplaces(tmp_path, ".w-")
+        assert {path.name for path in tmp_path.iterdir()} == not_ours | {place.name}
+        assert (place / "content").read_text() == "half"
+    assert {path.name for path in tmp_path.iterdir()} == not_ours
+
+
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file takes more bytes than `most`: it ends in its midst, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("writer", ["numpy", "python"])
+def test_what_did_not_fit_is_named(tmp_path: Path, writer: str) -> None:
+    # Neither NumPy's error nor that of a write says which file it was.
+    values = np.zeros(100_000, np.uint8)
+
+    def write(path: Path) -> None:
+        if writer == "numpy":
+            np.save(path, values)
+        else:
+            path.write_bytes(values)
+
+    for path in (tmp_path / "a.npy", tmp_path / "out"):
+        with pytest.raises(OSError) as caught, small_files(50_000):
+            if path.suffix:
+                with written_aside(path) as aside:
+                    write(aside)
+            else:
+                with folder_written_aside(path) as folder:
+                    write(folder / "b.npy")
+        assert is_of_storage(caught.value)
+        assert str(of_storage(caught.value)).startswith(f"{path}: ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_lost_in_the_swap_is_put_back(tmp_path: Path) -> None:
