@@ -1,18 +1,18 @@
 """A model's answers to the beats of one recording: the one way, offline and in the service.
 
 What a beat needs of its recording (R amplitude, median beat, rhythm) comes from all of its
-beats, so that they are drawn together, whether they were annotated or found.
+beats, so that they are drawn as one, whether they were annotated or found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ecgbeats.batches import predict_all
-from ecgbeats.imaging.render import render
+from ecgbeats.imaging.render import render_in_parts
 from ecgbeats.imaging.spec import Spec
 from ecgbeats.inference import Classifier
 from ecgbeats.marks import at_r
@@ -40,7 +40,9 @@ class Answered:
         As the model's, but for a lead that was asked for.
     samples : ndarray of int, shape (n,)
         As given; they are drawn at R (`ecgbeats.marks`).
-    images : ndarray of uint8, shape (n, rows, columns)
+    kept : ndarray of int64, shape (m,)
+        Beats whose images are here, increasing: places in `samples`; by default all.
+    images : ndarray of uint8, shape (m, rows, columns)
     probabilities : ndarray of float32, shape (n, classes)
     remarks : list of str
         What one should know of how the recording was read.
@@ -50,6 +52,7 @@ class Answered:
     lead: int
     spec: Spec
     samples: np.ndarray
+    kept: np.ndarray
     images: np.ndarray
     probabilities: np.ndarray
     remarks: list[str]
@@ -62,8 +65,9 @@ def answer_beats(
     *,
     lead: str | None = None,
     counted: Callable[[int], object] = lambda _: None,
+    wanted: Callable[[np.ndarray], Collection[int]] | None = None,
 ) -> Answered:
-    """Draw and classify all beats of `recording`.
+    """Draw and classify all beats of `recording`, some thousand at a time.
 
     Parameters
     ----------
@@ -73,6 +77,10 @@ def answer_beats(
         Name of the lead to draw; the model's own choice by default.
     counted : callable
         Is told how many images are classified, each time.
+    wanted : callable, optional
+        Is told the probabilities of the beats so far, shape (beats, classes), each time, and
+        says which of these beats' images to keep; one that was let go does not come back. By
+        default all are kept, which for a day of beats takes half a gigabyte.
 
     Raises
     ------
@@ -82,9 +90,19 @@ def answer_beats(
     usable, spec, column, remarks = usable_leads(recording, classifier.spec, lead)
     at, moved = at_r(usable, column, samples)
     remarks = [*remarks, *oddities(usable, spec, column, samples), *moved]
-    images = render(usable, at, spec)
-    probabilities = predict_all(classifier, images, counted)
-    return Answered(usable, column, spec, samples, images, probabilities, remarks)
+    probabilities = np.empty((len(at), len(classifier.classes)), np.float32)
+    kept = np.arange(len(at) if wanted is None else 0)
+    images = np.empty((len(kept), *spec.shape), np.uint8)
+    for part, drawn in render_in_parts(usable, at, spec):
+        probabilities[part] = predict_all(classifier, drawn, counted)
+        if wanted is None:
+            images[part] = drawn
+        else:
+            here = [*kept.tolist(), *range(part.start, part.stop)]
+            place = {beat: k for k, beat in enumerate(here)}
+            kept = np.array(sorted(wanted(probabilities[: part.stop])), np.int64)
+            images = np.concatenate([images, drawn])[[place[beat] for beat in kept.tolist()]]
+    return Answered(usable, column, spec, samples, kept, images, probabilities, remarks)
 
 
 def match_beats(reference: np.ndarray, found: np.ndarray, fs: float) -> np.ndarray:

@@ -5,6 +5,7 @@ are moved as pictures are, white coming in. Of time-frequency images each panel 
 itself, and operations on time and amplitude are what they would be to the signal: a beat
 stretched by a factor moves along the columns and, as scales are logarithmic, along the rows.
 The rhythm strip is no picture; only `rhythm_jitter` touches it here, and `ecgbeats.contexts`.
+Leads are changed first, values with them (`ecgbeats.imaging.leads`).
 
 All is drawn from the generator given, so that a batch is the same whenever it is made.
 """
@@ -18,8 +19,9 @@ from math import exp, log, pi
 import numpy as np
 
 from ecgbeats.beats import RHYTHMS
-from ecgbeats.config import AugmentParams
+from ecgbeats.config import AugmentParams, LeadChanges
 from ecgbeats.errors import ConfigError
+from ecgbeats.imaging import leads
 from ecgbeats.imaging.plane import HALF_LEVEL
 from ecgbeats.imaging.spec import (
     CompositeSpec,
@@ -164,6 +166,8 @@ class Augmentation:
     def _altered(self, out: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         params, layout = self._params, self._layout
         count, bottom = len(out), layout.panels * layout.height
+        if params.leads is not None:
+            self._change_leads(out, params.leads, rng)
         shape = (count, layout.panels, layout.height, layout.width)
         body = (out[:, :bottom] - np.float32(layout.zero)).reshape(shape)
         body = self._moved(body, labels, rng)
@@ -185,6 +189,18 @@ class Augmentation:
         np.rint(out, out=out)
         return np.clip(out, 1 if layout.zero == 128 else 0, 255, out=out)
 
+    def _change_leads(
+        self, out: np.ndarray, changes: LeadChanges, rng: np.random.Generator
+    ) -> None:
+        spec = leads.signed(self._spec)
+        if changes.exchanged:
+            leads.exchange(out, _some(rng, changes.exchanged, len(out)), spec)
+        if changes.inverted:
+            for lead in range(spec.leads):
+                leads.invert(out, _some(rng, changes.inverted, len(out)), spec, lead)
+        if changes.missing:
+            leads.remove(out, _some(rng, changes.missing, len(out)), spec)
+
     def _check(self) -> None:
         params, layout = self._params, self._layout
 
@@ -201,12 +217,17 @@ class Augmentation:
             probability=params.probability,
             rhythm_contexts=params.rhythm_contexts,
             rhythm_jitter=params.rhythm_jitter,
+            leads=params.leads,
         )
         if getattr(self._spec, "values", False) and params != alone:
             raise ConfigError(
-                "train.augment: expected rhythm_contexts and rhythm_jitter alone, as image.values "
-                "is set: values would stay as they are while the panels change"
+                "train.augment: expected leads, rhythm_contexts and rhythm_jitter alone, as "
+                "image.values is set: values would stay as they are while the panels change"
             )
+        if params.leads is not None:
+            two = leads.signed(self._spec).leads == 2
+            if not two and (params.leads.exchanged or params.leads.missing):
+                refuse("leads", "expected two leads to exchange, or to miss one of")
         if params.baseline_wander:
             wavelet = getattr(self._spec, "wavelet", "mexican_hat")
             if layout.kind in ("magnitude", "decibel") or wavelet != "mexican_hat":
@@ -377,6 +398,11 @@ class Augmentation:
         scales = np.geomspace(*self._layout.scales, self._layout.height, dtype=np.float32)
         square = (frequency * scales) ** 2
         return np.asarray((2 * pi) ** 0.5 / (2 * exp(-0.5)) * square * np.exp(-square / 2))
+
+
+def _some(rng: np.random.Generator, probability: float, count: int) -> np.ndarray:
+    """Each of `count` by this probability: indices, int (m,)."""
+    return np.flatnonzero(rng.random(count) < probability)
 
 
 def _even(

@@ -18,6 +18,8 @@ from ecgbeats.records import Recording
 _QRS_MEDIAN_S, _T_MEDIAN_S = 0.2, 0.6
 # The baseline is slow; it is estimated at about this rate and interpolated.
 _BASELINE_HZ = 90.0
+# Samples interpolated at once: in double precision a day of them takes a gigabyte.
+_AT_ONCE = 1 << 20
 
 _PEAK_S = 0.02
 
@@ -152,7 +154,11 @@ def baseline(signal: np.ndarray, fs: float) -> np.ndarray:
     for seconds in (_QRS_MEDIAN_S, _T_MEDIAN_S):
         coarse = median_filter(coarse, round(seconds * rate) | 1, mode="nearest")
     centres = np.arange(len(coarse)) * step + (step - 1) / 2
-    return np.asarray(np.interp(np.arange(len(signal)), centres, coarse), np.float32)
+    out = np.empty(len(signal), np.float32)
+    for start in range(0, len(signal), _AT_ONCE):
+        at = np.arange(start, min(start + _AT_ONCE, len(signal)))
+        out[at[0] : at[-1] + 1] = np.interp(at, centres, coarse)
+    return out
 
 
 def windows(signal: np.ndarray, centres: np.ndarray, before: int, after: int) -> np.ndarray:

@@ -285,6 +285,20 @@ class RhythmContexts(Section):
         return self
 
 
+class LeadChanges(Section):
+    """Leads as other electrodes and recorders would have them (`ecgbeats.imaging.leads`).
+
+    Probabilities, drawn for each image; of images whose panels show polarity.
+    """
+
+    # Of each lead, by itself.
+    inverted: float = Field(default=0.0, ge=0, le=1)
+    # Of the two leads with each other.
+    exchanged: float = Field(default=0.0, ge=0, le=1)
+    # Of the second.
+    missing: float = Field(default=0.0, ge=0, le=1)
+
+
 class AugmentParams(Section):
     """Random changes to training images (`ecgbeats.augmentation`); all off by default.
 
@@ -321,6 +335,15 @@ class AugmentParams(Section):
     # a tenth of ln RR ratio).
     rhythm_jitter: float = Field(default=0.0, ge=0, le=128)
     rhythm_contexts: RhythmContexts | None = None
+    # Exact in panels and values alike, so of images with values too.
+    leads: LeadChanges | None = None
+
+    # Came later than rows of the benchmark: written where they are on, so that keys stay.
+    LATER: ClassVar[tuple[str, ...]] = ("leads",)
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(write(self), type(self), self.LATER)
 
     @property
     def any(self) -> bool:

@@ -73,7 +73,8 @@ class Reading:
     Attributes
     ----------
     annotator : str or None
-        Suffix of the annotation files; None for the dataset's own, else atr.
+        Suffix of the annotation files, with or without its dot; None for the dataset's own,
+        else atr.
     lead : str or None
         Name of the lead to draw; None for the model's own choice.
     exclude_paced : bool
@@ -83,6 +84,10 @@ class Reading:
     annotator: str | None = None
     lead: str | None = None
     exclude_paced: bool = False
+
+    def __post_init__(self) -> None:
+        if self.annotator is not None:
+            object.__setattr__(self, "annotator", self.annotator.removeprefix("."))
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,14 @@ class RecordSet:
         Patient of each record, in the order of the records.
     manifest : Manifest or None
         Where the folder is a dataset of this project.
+    patients_assumed : bool
+        Nothing names patients: each record is taken for one.
     """
 
     folder: Path
     patients: Mapping[str, str]
     manifest: Manifest | None
+    patients_assumed: bool = False
 
     @property
     def annotator(self) -> str:
@@ -173,7 +181,7 @@ def choose_records(
         chosen = patients_by_table(records, Path(patients))
     else:
         chosen = patients_by_rule(records, patients)
-    return RecordSet(folder, chosen, manifest)
+    return RecordSet(folder, chosen, manifest, patients is None and manifest is None)
 
 
 def check_out(out: Path) -> None:
@@ -328,6 +336,11 @@ def in_words(figures: Mapping[str, Any]) -> str:
         lines += [f"  {title:<11} {record}: {reason}" for record, reason in some]
         if len(rows) > len(some):
             lines.append(f"  {title:<11} ... and {len(rows) - len(some)} more records")
+    if data["patients_assumed"]:
+        lines.append(
+            "  CAUTION     nothing names patients: each record is taken for one, and intervals are "
+            "too narrow if some are of one person (--patients)"
+        )
     if data["learnt_from"] is None:
         lines.append("  CAUTION     the model does not say which records it was trained on")
     elif learnt := data["learnt_from"]:
@@ -400,6 +413,8 @@ def _about(
                 for lead, count in Counter(r["lead"] for r in kept).most_common()
             ],
             "records_measured": len(kept),
+            # Of a single record there is nothing to assume.
+            "patients_assumed": records.patients_assumed and len(kept) > 1,
             "records_left_out": len(done) - len(kept),
             "left_out": {e.row["record"]: e.skipped for e in done if e.skipped is not None},
             "remarks": {row["record"]: row["remarks"] for row in kept if row["remarks"]},
@@ -513,14 +528,10 @@ def _classified(
     if not labelled.all():
         others = " ".join(sorted(set(beats.symbol[~labelled])))
         remarks.append(f"{int((~labelled).sum())} beats without a class ({others})")
-    # The rhythm needs every beat, also those that have no class here.
-    answered = answer_beats(classifier, recording, beats.sample, lead=reading.lead)
-    remarks += answered.remarks
-    images, probabilities = answered.images[labelled], answered.probabilities[labelled]
     code = {name: k for k, name in enumerate(classifier.classes)}
     own = np.array([code[name] for name in scheme.names])
     samples, symbols = beats.sample[labelled], beats.symbol[labelled]
-    table = pd.DataFrame(
+    reference = pd.DataFrame(
         {
             "record": record,
             "patient": records.patients[record],
@@ -529,11 +540,31 @@ def _classified(
             "symbol": symbols.astype(object),
             "label": own[scheme.encode(symbols)],
         }
-        | {f"p_{name}": probabilities[:, k] for k, name in enumerate(classifier.classes)}
     )
-    mistakes = confident_mistakes(table, classifier.classes)["row"].to_numpy(np.int64)
-    shown = {k: _spread(table["label"].to_numpy(), k) for k in code.values()}
-    wanted = {*mistakes.tolist(), *(each for rows in shown.values() for each in rows)}
+    shown = {k: _spread(reference["label"].to_numpy(), k) for k in code.values()}
+    beat_of_row = np.flatnonzero(labelled)
+
+    def predictions(probabilities: np.ndarray) -> pd.DataFrame:
+        """The table of the first beats, as many as have probabilities."""
+        known = beat_of_row[: np.searchsorted(beat_of_row, len(probabilities))]
+        columns = {f"p_{name}": probabilities[known, k] for name, k in code.items()}
+        return reference.iloc[: len(known)].assign(**columns)
+
+    def wanted(probabilities: np.ndarray) -> list[int]:
+        """Of the first beats those whose images the report may show.
+
+        What is among the surest mistakes of all beats is so among the first ones, too.
+        """
+        table = predictions(probabilities)
+        rows = {row for of_class in shown.values() for row in of_class if row < len(table)}
+        rows |= set(confident_mistakes(table, classifier.classes)["row"])
+        return [int(beat_of_row[row]) for row in rows]
+
+    # The rhythm needs every beat, also those that have no class here.
+    answered = answer_beats(classifier, recording, beats.sample, lead=reading.lead, wanted=wanted)
+    remarks += answered.remarks
+    rows = np.searchsorted(beat_of_row, answered.kept).tolist()
+    table = predictions(answered.probabilities)
     return Measured(
         _row(
             row,
@@ -544,7 +575,7 @@ def _classified(
         ),
         None,
         predictions=table,
-        images={each: images[each].copy() for each in wanted},
+        images=dict(zip(rows, answered.images, strict=True)),
         samples_of_class=shown,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,25 @@ from ecgbeats.errors import DataError
 
 # Millivolts per unit of the WFDB header's `units` field.
 _MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3, "nv": 1e-6}
+_NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+
+# What WFDB assumes where a header is silent: Hz, and ADC units per physical unit.
+DEFAULT_FS, DEFAULT_GAIN = 250.0, 200.0
+
+# Bits that one sample takes in a signal file, by WFDB format (signal(5) of the WFDB
+# manual). Compressed formats are absent: their length does not follow from their size.
+SAMPLE_BITS = {
+    "8": 8,
+    "16": 16,
+    "24": 24,
+    "32": 32,
+    "61": 16,
+    "80": 8,
+    "160": 16,
+    "212": 12,
+    "310": 32 / 3,
+    "311": 32 / 3,
+}
 
 # WFDB annotation codes that mark a QRS complex (isqrs() of the WFDB library's ecgmap.h).
 BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
@@ -38,6 +58,8 @@ class Recording:
         In millivolts. NaN where the file marks a sample as missing.
     adc_limits : ndarray of float32, shape (leads, 2)
         Lowest and highest value in millivolts that the ADC could give.
+    assumed : tuple of str
+        What its header leaves out and what is taken for it, in words.
     """
 
     name: str
@@ -45,6 +67,7 @@ class Recording:
     leads: tuple[str, ...]
     signal: np.ndarray
     adc_limits: np.ndarray
+    assumed: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -72,11 +95,16 @@ class Annotations:
         return Annotations(self.sample[keep], self.symbol[keep])
 
 
+class _NoVoltageError(DataError):
+    """A record, or segment of one, has signals and none of them is a voltage."""
+
+
 def read_recording(path: Path) -> Recording:
     """Read `path`.hea and its signal files; segments of a record are joined.
 
-    Signals that are no voltage (pressure, temperature) are left out, gaps between segments
-    are missing samples, and a lead without a name is called "signal <number>".
+    Signals that are no voltage (pressure, temperature) are left out, gaps between segments and
+    segments without a voltage are missing samples, and a lead without a name is called "signal
+    <number>".
 
     Parameters
     ----------
@@ -104,7 +132,7 @@ def read_recording(path: Path) -> Recording:
     units = _units(path, header)
     voltages = [k for k, unit in enumerate(units) if unit.lower() in _MILLIVOLTS]
     if not voltages:
-        raise DataError(
+        raise _NoVoltageError(
             f"record {path.name}: expected signals in V, mV or uV, header says {units[0]!r}"
         )
     try:
@@ -117,7 +145,7 @@ def read_recording(path: Path) -> Recording:
     except Exception as error:  # wfdb raises whatever its parsing meets
         raise DataError(
             f"record {path.name}: the signal files cannot be read as the header says: "
-            f"{_words(error)}"
+            f"{_other_lengths(path.parent, header) or _words(error)}"
         ) from error
     digital = record.d_signal
     if digital is None or digital.size == 0:
@@ -137,7 +165,56 @@ def read_recording(path: Path) -> Recording:
             (zero + half - 1 - baseline) * scale,
         )
     names = tuple(record.sig_name[k] or f"signal {k}" for k in voltages)
-    return Recording(path.name, fs, names, signal, limits)
+    assumed = assumptions(
+        rate=_states_rate(path),
+        leads=len(names),
+        gainless=[
+            (name, units[k])
+            for name, k in zip(names, voltages, strict=True)
+            if not _states_gain(path, k)
+        ],
+    )
+    return Recording(path.name, fs, names, signal, limits, assumed)
+
+
+def assumptions(
+    *, rate: bool, leads: int = 0, gainless: Sequence[tuple[str, str]] = ()
+) -> tuple[str, ...]:
+    """What is taken for what a header leaves out, in words.
+
+    Parameters
+    ----------
+    rate : bool
+        Whether it states the sampling frequency.
+    leads : int
+        How many leads the recording has.
+    gainless : sequence of (str, str)
+        Name and unit of the leads whose gain it does not state, or states as 0.
+    """
+    words = []
+    if not rate:
+        words.append(f"the header states no sampling rate: {DEFAULT_FS:g} Hz assumed")
+    if gainless:
+        which = "" if len(gainless) == leads else f" of {', '.join(name for name, _ in gainless)}"
+        units = ", ".join(dict.fromkeys(unit for _, unit in gainless))
+        words.append(f"the header states no gain{which}: {DEFAULT_GAIN:g} per {units} assumed")
+    return tuple(words)
+
+
+def _other_lengths(folder: Path, header: wfdb.Record) -> str | None:
+    """Which signal files are not as long as the header says; None where none is, or none tells."""
+    words = []
+    for name in dict.fromkeys(header.file_name):
+        inside = [k for k, file in enumerate(header.file_name) if file == name]
+        if not header.sig_len or any(header.fmt[k] not in SAMPLE_BITS for k in inside):
+            continue
+        bits = sum(SAMPLE_BITS[header.fmt[k]] * (header.samps_per_frame[k] or 1) for k in inside)
+        size = (folder / name).stat().st_size - (header.byte_offset[inside[0]] or 0)
+        held = max(0, int(8 * size / bits))
+        if held != header.sig_len:
+            than = "shorter" if held < header.sig_len else "longer"
+            words.append(f"{name} is {than}: {held} samples a signal, {header.sig_len} stated")
+    return "; ".join(words) or None
 
 
 def _header(path: Path) -> wfdb.Record | wfdb.MultiRecord:
@@ -167,15 +244,29 @@ def _units(path: Path, header: wfdb.Record) -> list[str]:
     come out as volts.
     """
     units = [unit or "mV" for unit in header.units]
-    text = path.with_name(f"{path.name}.hea").read_bytes()
-    if text.isascii():
-        return units
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
-    for k, line in enumerate(lines[1 : 1 + len(units)]):
+    for k, line in enumerate(_lines(path)[1 : 1 + len(units)]):
         # "µ" in Latin-1; as micro sign and as Greek letter in UTF-8.
         if units[k] == "V" and re.search(rb"/(\xb5|\xc2\xb5|\xce\xbc)V", line):
             units[k] = "uV"
     return units
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Lines of the header that are no comment: the record's, then one a signal or segment."""
+    lines = path.with_name(f"{path.name}.hea").read_bytes().splitlines()
+    return [line for line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+
+
+# wfdb fills in what a header leaves out, so that only its text tells what it states.
+def _states_rate(path: Path) -> bool:
+    return len(_lines(path)[0].split()) > 2
+
+
+def _states_gain(path: Path, signal: int) -> bool:
+    words = _lines(path)[1 + signal].split()
+    gain = _NUMBER.match(words[2]) if len(words) > 2 else None
+    # WFDB: 0 is "not known".
+    return gain is not None and float(gain[0]) != 0
 
 
 def _joined(path: Path, header: wfdb.MultiRecord) -> Recording:
@@ -183,13 +274,20 @@ def _joined(path: Path, header: wfdb.MultiRecord) -> Recording:
     fs = _rate(path, header)
     lengths = [int(length) for length in header.seg_len]
     pieces = []
+    without = None
     start = 0
     for name, length in zip(header.seg_name, lengths, strict=True):
         # A first segment of no length only lays out the signals; "~" is a gap.
         if length and name != "~":
-            pieces.append((start, length, read_recording(path.with_name(name))))
+            try:
+                pieces.append((start, length, read_recording(path.with_name(name))))
+            except _NoVoltageError as error:
+                # Monitors record pressures on while an electrode is off.
+                without = without or error
         start += length
     if not pieces:
+        if without is not None:
+            raise without
         raise DataError(f"record {path.name}: expected segments with signals, found only gaps")
     layouts = {piece.leads for _, _, piece in pieces}
     # By name where segments differ; names of one layout may repeat.
@@ -212,7 +310,11 @@ def _joined(path: Path, header: wfdb.MultiRecord) -> Recording:
             signal[first : first + length, column] = piece.signal[:, k]
             limits[column, 0] = min(limits[column, 0], piece.adc_limits[k, 0])
             limits[column, 1] = max(limits[column, 1], piece.adc_limits[k, 1])
-    return Recording(path.name, fs, leads, signal, limits)
+    # The record's own rate counts, with which those of its segments agree.
+    silent = assumptions(rate=False)
+    of_pieces = [words for _, _, piece in pieces for words in piece.assumed if words not in silent]
+    assumed = dict.fromkeys([*assumptions(rate=_states_rate(path)), *of_pieces])
+    return Recording(path.name, fs, leads, signal, limits, tuple(assumed))
 
 
 def read_annotations(path: Path, annotator: str = "atr") -> Annotations:

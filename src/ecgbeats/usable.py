@@ -16,8 +16,8 @@ from ecgbeats.records import Recording
 
 # Words in lead names that say: this is no ECG.
 _OTHER_SIGNAL = re.compile(
-    r"\b(ABP|ART|BP|CVP|PAP|ICP|PLETH|PPG|SPO2|RESP|EEG|EMG|EOG|ACC|TEMP|CO2|FLOW|MARKER|EVENT)"
-    r"\d*\b",
+    r"\b(ABP|ART|BP|CVP|PAP|ICP|PLETH|PPG|SPO2|RESP|EEG|EMG|EOG|EDA|GSR|PCG|SCG|BCG|ICG|MIC|ACC|GYRO"
+    r"|TEMP|CO2|FLOW|MARKER|EVENT)\d*\b",
     re.IGNORECASE,
 )
 # Outside these something is probably wrong in the header, not in the heart.
@@ -47,11 +47,13 @@ def usable_leads(
             foreign.append(k)
     kept = [k for k in range(len(recording.leads)) if k not in (*dead, *foreign)]
     if wanted is not None:
-        names = [name.strip().upper() for name in recording.leads]
-        if wanted.strip().upper() not in names:
+        named = [
+            k for k, name in enumerate(recording.leads) if lead_name(name) == lead_name(wanted)
+        ]
+        if not named:
             raise DataError(f"expected lead {wanted}, found {', '.join(recording.leads)}")
-        place = names.index(wanted.strip().upper())
-        if place in dead:
+        place = next((k for k in named if k not in dead), None)
+        if place is None:
             raise DataError(f"lead {wanted} has no valid sample or stands still")
         # Whatever the name sounds like: it was asked for.
         kept = sorted({*kept, place})
@@ -62,7 +64,8 @@ def usable_leads(
             f"{len(dead)} have no valid sample or stand still"
             + (f", {len(foreign)} are no ECG by their name" if foreign else "")
         )
-    remarks = [f"lead {recording.leads[k]} stands still or has no valid sample" for k in dead]
+    remarks = list(recording.assumed)
+    remarks += [f"lead {recording.leads[k]} stands still or has no valid sample" for k in dead]
     if len(kept) < len(recording.leads):
         recording = _of_leads(recording, kept)
     upright = None if wanted is not None else _most_upright(recording, spec.lead)

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ecgbeats.errors import DataError, SignalError
-from ecgbeats.records import Annotations, Recording
+from ecgbeats.records import DEFAULT_FS, DEFAULT_GAIN, Annotations, Recording, assumptions
 
 MAX_SIGNALS = 64
 MAX_HEADER_BYTES = 64 * 1024
 MAX_ANNOTATION_BYTES = 1024**2
 
 _MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3, "nv": 1e-6}
-_DEFAULT_FS, _DEFAULT_GAIN = 250.0, 200.0
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RATE = re.compile(rf"({_NUMBER})(?:/.*)?")
 _FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,9}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?")
@@ -96,6 +95,7 @@ class _Signal:
     format: str
     offset: int
     gain: float
+    gain_stated: bool
     baseline: int
     unit: str
     resolution: int
@@ -111,6 +111,8 @@ class Header:
     ----------
     fs : float
         Hz.
+    fs_stated : bool
+        False where WFDB's default is taken.
     length : int or None
         Samples a signal; None where the header leaves it to the files.
     signals : tuple
@@ -118,6 +120,7 @@ class Header:
 
     name: str
     fs: float
+    fs_stated: bool
     length: int | None
     signals: tuple[_Signal, ...]
 
@@ -155,7 +158,7 @@ def read_header(data: bytes) -> Header:
     count = _int(words[1], "number of signals")
     if not 1 <= count <= MAX_SIGNALS:
         raise DataError(f"header: expected 1 to {MAX_SIGNALS} signals, got {count}")
-    fs = _DEFAULT_FS
+    fs = DEFAULT_FS
     if len(words) > 2:
         match = _RATE.fullmatch(words[2])
         fs = float(match[1]) if match else math.nan
@@ -167,7 +170,7 @@ def read_header(data: bytes) -> Header:
     if len(lines) <= count:
         raise DataError(f"header: expected {count} signal lines, got {len(lines) - 1}")
     signals = tuple(_signal(line, k) for k, line in enumerate(lines[1 : count + 1]))
-    return Header(name, fs, length or None, signals)
+    return Header(name, fs, len(words) > 2, length or None, signals)
 
 
 def _signal(line: str, place: int) -> _Signal:
@@ -198,7 +201,8 @@ def _signal(line: str, place: int) -> _Signal:
         file=words[0],
         format=match[1],
         offset=int(match[4] or 0),
-        gain=value or _DEFAULT_GAIN,
+        gain=value or DEFAULT_GAIN,
+        gain_stated=value != 0,
         baseline=int(gain[2]) if gain and gain[2] else zero,
         unit=(gain[3] if gain and gain[3] else "mV"),
         resolution=_int(words[3], "ADC resolution") if words[3] else 0,
@@ -254,8 +258,11 @@ def read_record(header: Header, files: Mapping[str, bytes], *, max_values: int) 
         )
     # A header may scale samples beyond what floats hold.
     signal[~np.isfinite(signal)] = np.nan
-    names = tuple(header.signals[k].name for k in chosen)
-    return Recording(header.name, header.fs, names, signal, limits)
+    voltages = [header.signals[k] for k in chosen]
+    names = tuple(each.name for each in voltages)
+    gainless = [(each.name, each.unit) for each in voltages if not each.gain_stated]
+    assumed = assumptions(rate=header.fs_stated, leads=len(names), gainless=gainless)
+    return Recording(header.name, header.fs, names, signal, limits, assumed)
 
 
 def _columns(

@@ -25,6 +25,7 @@ from ecgbeats.files import write_text
 from ecgbeats.records import read_annotations, read_recording
 from ecgbeats.sources.wfdb_folder import fetch_wfdb_folder, find_records
 from ecgbeats.validation.engine import judge
+from pipelines.adding import Options
 from tests.support.clinics import rhythm, write_clinic, write_record, write_samples
 from tests.support.recordings import AAMI5
 from tests.unit.test_sources_wfdb_folder import source
@@ -286,3 +287,8 @@ def test_what_is_damaged_in_a_zip_costs_its_record_alone_and_is_said(tmp_path: P
     assert said["ward/r1"].startswith("r1.dat is damaged in the archive: Error -3")
     assert said["ward/r2"].startswith("r2.hea is damaged in the archive: ")
     assert said["ward/r3"] == "r3.atr is encrypted in the archive"
+
+
+def test_a_suffix_of_annotations_may_have_its_dot() -> None:
+    assert Options(annotator=".qrs") == Options(annotator="qrs")
+    assert Options(annotator=".qrs").of_content() == Options(annotator="qrs").of_content()

@@ -86,6 +86,19 @@ def test_many_beats_are_answered_as_in_one_pass(tmp_path) -> None:  # type: igno
         answer_beats(classifier, recording(both, leads=("ABP", "V5")), samples, lead="II")
 
 
+def test_only_wanted_images_are_kept(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    classifier = write_tiny_model(tmp_path / "model")
+    samples = regular(150)
+    whole = answer_beats(classifier, recording(bumps(samples, 60_000, seed=2)), samples)
+    assert whole.kept.tolist() == list(range(150))
+    some = answer_beats(
+        classifier, recording(bumps(samples, 60_000, seed=2)), samples, wanted=lambda p: {9, 3}
+    )
+    assert some.kept.tolist() == [3, 9]
+    np.testing.assert_array_equal(some.images, whole.images[[3, 9]])
+    np.testing.assert_array_equal(some.probabilities, whole.probabilities)
+
+
 SPECS: list[Spec] = [
     WaveformSpec(representation="waveform"),
     CompositeSpec(representation="composite", leads=2, panel_height=16, rhythm="quantiles"),

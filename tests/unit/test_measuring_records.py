@@ -16,9 +16,10 @@ import pytest
 import wfdb
 
 from ecgbeats.errors import ConfigError, ContractError, DataError
+from ecgbeats.evaluation import confident_mistakes
 from ecgbeats.files import read_json, write_json
 from ecgbeats.imaging.render import render
-from ecgbeats.imaging.spec import CompositeSpec, WaveformSpec
+from ecgbeats.imaging.spec import CompositeSpec, Spec, WaveformSpec
 from ecgbeats.imaging.store import BeatImages, render_dataset
 from ecgbeats.inference import CARD, Classifier
 from ecgbeats.labels import LabelScheme
@@ -39,6 +40,9 @@ pytestmark = pytest.mark.unit
 
 CLASSES = ("N", "S", "V", "F", "Q")
 SPEC = WaveformSpec(representation="waveform", height=16, width=16, window="fixed")
+COMPOSITE = CompositeSpec(
+    representation="composite", panel_height=16, leads=2, values=True, rhythm="quantiles"
+)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +180,21 @@ def test_leads_are_chosen_by_name_else_the_first(tmp_path: Path, model: Path) ->
     assert left_out(model, tmp_path / "2", lead="V1") == "expected lead V1, found ECG1, ECG2"
 
 
+@pytest.mark.parametrize("written", ["II", "Lead II", "D2", "DII", "MDC_ECG_LEAD_II"])
+def test_a_lead_is_asked_for_by_any_of_its_names(tmp_path: Path, model: Path, written: str) -> None:
+    write_record(tmp_path, leads=("V1", written))
+    assert classified(model, tmp_path, lead="ii").row["lead"] == written
+    assert left_out(model, tmp_path, lead="MLII").startswith("expected lead MLII, found V1")
+
+
+def test_of_leads_of_one_name_the_one_with_a_signal_is_drawn(tmp_path: Path, model: Path) -> None:
+    def still(digital: np.ndarray) -> None:
+        digital[:, 0] = 17
+
+    write_record(tmp_path, leads=("II", "Lead II"), change=still)
+    assert classified(model, tmp_path, lead="II").row["lead"] == "Lead II"
+
+
 def test_the_lead_that_is_asked_for_is_the_one_that_is_drawn(tmp_path: Path, model: Path) -> None:
     write_record(tmp_path, leads=("II", "V1"))
     done = classified(model, tmp_path, lead="V1")
@@ -219,6 +238,15 @@ def test_what_is_no_ecg_is_not_drawn(tmp_path: Path, model: Path) -> None:
     assert (done.row["leads"], done.row["lead"]) == ("RESP ECG lead 3", "ECG lead 3")
     header.write_text(header.read_text().replace("/mV", "/mmHg"))
     assert left_out(model, tmp_path) == "expected signals in V, mV or uV, header says 'mmHg'"
+
+
+@pytest.mark.parametrize("name", ["PCG", "GSR", "EDA", "SCG", "BCG 2", "Mic1", "SpO2"])
+def test_what_is_no_ecg_by_its_name_is_no_second_lead(tmp_path: Path, name: str) -> None:
+    spec = CompositeSpec(representation="composite", panel_height=16, width=24, leads=2)
+    write_tiny_model(tmp_path / "model", spec, CLASSES)
+    write_record(tmp_path / "data", leads=("ECG II", name))
+    remarks = classified(tmp_path / "model", tmp_path / "data").row["remarks"]
+    assert remarks == "no second lead: its part of the image is empty"
 
 
 def test_a_record_without_a_live_lead_is_left_out(tmp_path: Path, model: Path) -> None:
@@ -290,6 +318,25 @@ def test_a_gain_or_rate_that_cannot_be_right_is_remarked(tmp_path: Path, model: 
     assert "median RR 0.10 s" in classified(model, tmp_path / "rate").row["remarks"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "remark"),
+    [
+        ("a 2 250 3000", "a 2", "the header states no sampling rate: 250 Hz assumed"),
+        ("200(0)/mV", "0", "the header states no gain: 200 per mV assumed"),
+        ("30023 0 V1", "30023 0 V1", ""),
+    ],
+)
+def test_what_the_header_leaves_out_and_is_assumed_is_remarked(
+    tmp_path: Path, model: Path, old: str, new: str, remark: str
+) -> None:
+    write_record(tmp_path, leads=("II", "V1"))
+    wanted = classified(model, tmp_path).predictions
+    lied_to(old, new)(tmp_path)
+    done = classified(model, tmp_path)
+    assert done.row["remarks"] == remark
+    pd.testing.assert_frame_equal(done.predictions, wanted)
+
+
 def test_annotations_in_disorder_are_put_in_order(tmp_path: Path, model: Path) -> None:
     write_record(tmp_path, symbols="NNVN", seconds=6)
     wanted = classified(model, tmp_path).predictions
@@ -342,6 +389,22 @@ def test_segments_are_joined_over_their_gap(tmp_path: Path, model: Path) -> None
     assert "two.hea is missing" in left_out(model, tmp_path / "parts", "all")
 
 
+def test_a_segment_without_a_voltage_is_a_gap(tmp_path: Path, model: Path) -> None:
+    samples = write_record(tmp_path, "one", leads=("II", "V1"), symbols="NNVN", seconds=5)
+    write_record(tmp_path, "two", leads=("ABP",), symbols="NNVN", seconds=5)
+    header = tmp_path / "two.hea"
+    header.write_text(header.read_text().replace("/mV", "/mmHg"))
+    (tmp_path / "all.hea").write_text("all/2 2 250 2500\none 1250\ntwo 1250\n")
+    both = np.concatenate([samples, samples + 1250])
+    wfdb.wrann("all", "atr", both, symbol=list("NNVN" * 2), write_dir=str(tmp_path))
+    done = classified(model, tmp_path, "all")
+    assert len(done.predictions) == 8 and done.row["leads"] == "II V1"
+    assert done.row["remarks"] == "4 beats where the signal is missing"
+    (tmp_path / "all.hea").write_text("all/2 1 250 2500\ntwo 1250\ntwo 1250\n")
+    words = "expected signals in V, mV or uV, header says 'mmHg'"
+    assert words in left_out(model, tmp_path, "all")
+
+
 def truncated(folder: Path) -> None:
     (folder / "a.dat").write_bytes((folder / "a.dat").read_bytes()[:999])
 
@@ -358,8 +421,8 @@ def lied_to(old: str, new: str) -> Any:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (truncated, "the signal files cannot be read as the header says"),
-        (lied_to(" 3000", " 9000"), "the signal files cannot be read as the header says"),
+        (truncated, "as the header says: a.dat is shorter: 499 samples a signal, 3000 stated"),
+        (lied_to(" 3000", " 9000"), "a.dat is shorter: 3000 samples a signal, 9000 stated"),
         (lied_to("a 1 ", "a 3 "), "the header announces 3 signals and describes 1"),
         (lied_to("a 1 250", "a 1 0"), "sampling frequency over 0 Hz, header says 0"),
         (lied_to("a 1 250", "a 0 250"), "the header names none"),
@@ -379,6 +442,41 @@ def test_what_cannot_be_read_is_left_out_with_the_reason(
     damage(tmp_path)
     reason = left_out(model, tmp_path)
     assert words in reason and not reason.startswith("record")
+
+
+def test_annotations_under_another_suffix_are_named(tmp_path: Path, model: Path) -> None:
+    write_record(tmp_path)
+    (tmp_path / "a.atr").rename(tmp_path / "a.ecg")
+    (tmp_path / "a.txt").write_text("no annotations\n")
+    (tmp_path / "a.xws").write_bytes(bytes(40))
+    assert left_out(model, tmp_path).startswith("a.atr is missing; found .ecg: --annotator ecg (")
+    for annotator in ("ecg", ".ecg"):
+        assert len(classified(model, tmp_path, annotator=annotator).predictions) == 10
+    (tmp_path / "a.ecg").unlink()
+    assert left_out(model, tmp_path) == "a.atr is missing"
+
+
+@pytest.mark.parametrize("spec", [SPEC, COMPOSITE], ids=lambda spec: spec.representation)
+def test_long_recordings_are_answered_in_parts_that_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: Spec
+) -> None:
+    # Beats without a class at either end, and in the first part none that has one.
+    symbols = "B" * 64 + "NNVNANNVBN" * 20 + "BB"
+    write_record(tmp_path / "data", leads=("II", "V1"), symbols=symbols, seconds=len(symbols) + 2)
+    write_tiny_model(tmp_path / "model", spec, CLASSES)
+    whole = classified(tmp_path / "model", tmp_path / "data")
+    monkeypatch.setattr("ecgbeats.imaging.render._PART", 64)
+    parts = classified(tmp_path / "model", tmp_path / "data")
+    pd.testing.assert_frame_equal(parts.predictions, whole.predictions, check_exact=True)
+    assert parts.samples_of_class == whole.samples_of_class
+    mistakes = confident_mistakes(whole.predictions, CLASSES)["row"].tolist()
+    shown = [row for rows in whole.samples_of_class.values() for row in rows]
+    assert set(parts.images) == set(whole.images) == {*mistakes, *shown}
+    recording = read_recording(tmp_path / "data" / "a")
+    beats = read_annotations(tmp_path / "data" / "a").sample
+    drawn = render(recording, beats, spec)[[symbol != "B" for symbol in symbols]]
+    for row, image in parts.images.items():
+        np.testing.assert_array_equal(image, drawn[row])
 
 
 def test_beats_of_other_classes_count_for_the_rhythm_alone(tmp_path: Path, model: Path) -> None:
@@ -453,6 +551,20 @@ def test_the_output_names_everything_that_was_done(
     assert {path.name for path in (out / "plots").iterdir()} >= {"confusion.png", "mistakes.png"}
 
 
+def test_that_nobody_names_the_patients_is_said(clinic: Path, model: Path, tmp_path: Path) -> None:
+    page = tmp_path / "out" / "index.html"
+    figures = measured(model, clinic, tmp_path / "out")
+    assert figures["dataset"]["patients_assumed"]
+    assert "CAUTION     nothing names patients: each record is taken for one" in in_words(figures)
+    assert "Each record is taken for a patient" in page.read_text()
+    alone = {"exclude": ("p1/a", "p1/b", "p2/d")}
+    for options in ({"patients": r"^(p\d)/"}, alone):
+        figures = measured(model, clinic, tmp_path / "out", **options)
+        assert not figures["dataset"]["patients_assumed"]
+        assert "names patients" not in in_words(figures)
+        assert "Each record is taken for" not in page.read_text()
+
+
 def test_records_that_the_model_was_trained_on_are_named(
     clinic: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -468,7 +580,7 @@ def test_records_that_the_model_was_trained_on_are_named(
     write_json(own / CARD, {**card, "training": {**card["training"], "records": ["d"]}})
     figures = measured(own, clinic, tmp_path / "other")
     assert figures["dataset"]["learnt_from"] == []
-    assert "CAUTION" not in in_words(figures)
+    assert "training" not in in_words(figures)
     assert "was trained on records" not in (tmp_path / "other" / "index.html").read_text()
     write_json(own / CARD, {**card, "training": {}})
     figures = measured(own, clinic, tmp_path / "silent")
@@ -496,6 +608,7 @@ def test_a_dataset_of_the_project_brings_its_patients_and_its_warning(
     write_dataset(tmp_path / "raw", {"a": "NNVN", "b": "NNVN"})
     figures = measured(model, tmp_path / "raw", tmp_path / "out")
     assert figures["synthetic"] and figures["dataset"]["name"] == "test"
+    assert not figures["dataset"]["patients_assumed"]
     assert "SAMPLE DATA" in (tmp_path / "out" / "index.html").read_text()
     assert "SAMPLE DATA" in in_words(figures)
 

@@ -35,6 +35,15 @@ def files_of(*records: str) -> set[str]:
 
 
 @pytest.mark.unit
+def test_a_byte_order_mark_is_no_part_of_the_first_record(mirror: Path, tmp_path: Path) -> None:
+    names = (mirror / "RECORDS").read_text()
+    (mirror / "RECORDS").write_text(names, encoding="utf-8-sig")
+    write_sums(mirror)
+    manifest = fetch_physionet(source(), "mitdb", tmp_path / "mitdb", mirror=str(mirror))
+    assert manifest.record_names == ("100", "201", "202")
+
+
+@pytest.mark.unit
 def test_folder_mirror_gives_the_records_and_a_manifest(mirror: Path, tmp_path: Path) -> None:
     out = tmp_path / "raw" / "mitdb"
     manifest = fetch_physionet(source(), "mitdb", out, mirror=str(mirror))

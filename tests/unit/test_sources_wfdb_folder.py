@@ -67,6 +67,9 @@ def test_records_are_found_by_their_headers_also_in_subfolders(theirs: Path) -> 
 def test_a_file_of_names_decides_which_records_there_are(theirs: Path) -> None:
     (theirs / "RECORDS").write_text("p2/\n\np1/b.hea\np1/b\n")
     assert find_records(theirs) == ("p2/a", "p1/b")
+    # As some editors save it; its mark is no part of the first name.
+    (theirs / "RECORDS").write_text("p2/a\np1/b\n", encoding="utf-8-sig")
+    assert find_records(theirs) == ("p2/a", "p1/b")
     (theirs / "RECORDS").write_text("../elsewhere\n")
     with pytest.raises(DataError, match=r"below it, got '\.\./elsewhere'"):
         find_records(theirs)
@@ -194,7 +197,7 @@ def test_all_unusable_records_are_named_at_once_and_can_be_skipped(
 def test_another_annotator_is_taken(theirs: Path, tmp_path: Path) -> None:
     for path in theirs.rglob("*.atr"):
         path.rename(path.with_suffix(".qrs"))
-    with pytest.raises(DataError, match=r"a\.atr is missing"):
+    with pytest.raises(DataError, match=r"a\.atr is missing; found \.qrs.*annotator: qrs\)"):
         fetch_wfdb_folder(source(theirs), "c", tmp_path / "raw")
     manifest = fetch_wfdb_folder(source(theirs, annotator="qrs"), "c", tmp_path / "raw")
     assert manifest.annotator == "qrs"

@@ -25,6 +25,7 @@ def from_bytes(path: Path, *, max_values: int = 10**6) -> Recording:
 
 def assert_same(one: Recording, other: Recording) -> None:
     assert (one.name, one.fs, one.leads) == (other.name, other.fs, other.leads)
+    assert one.assumed == other.assumed
     np.testing.assert_array_equal(one.signal, other.signal)
     np.testing.assert_array_equal(one.adc_limits, other.adc_limits)
 
@@ -58,6 +59,20 @@ def test_headers_of_all_kinds_are_read_as_by_wfdb(tmp_path: Path, header: str) -
     (tmp_path / "r.dat").write_bytes(samples.tobytes())
     (tmp_path / "r.hea").write_text(header, encoding="utf-8")
     assert_same(from_bytes(tmp_path / "r"), read_recording(tmp_path / "r"))
+
+
+def test_what_a_header_leaves_out_is_told_as_by_wfdb(tmp_path: Path) -> None:
+    (tmp_path / "r.dat").write_bytes(np.arange(200, dtype=np.int16).tobytes())
+    # A gain that lacks counts for voltages alone; 0 is as none.
+    (tmp_path / "r.hea").write_text(
+        "r 3\nr.dat 16 0/mmHg\nr.dat 16 0/uV\nr.dat 16 9 0 0 0 0 0 II\n"
+    )
+    found = from_bytes(tmp_path / "r")
+    assert_same(found, read_recording(tmp_path / "r"))
+    assert found.assumed == (
+        "the header states no sampling rate: 250 Hz assumed",
+        "the header states no gain of signal 1: 200 per uV assumed",
+    )
 
 
 @pytest.mark.parametrize("annotation_fs", [None, 720, 128.5])

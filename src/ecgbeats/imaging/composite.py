@@ -7,29 +7,28 @@ values than in a plane.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ecgbeats.beats import windows
 from ecgbeats.imaging.features import morphology
-from ecgbeats.imaging.plane import median_beat, panelled, signed_grey, soft
+from ecgbeats.imaging.plane import Draw, median_beat, panelled, signed_grey, soft
 from ecgbeats.imaging.spec import CompositeSpec
 from ecgbeats.imaging.wavelets import wavelet_transform
 from ecgbeats.records import Recording
 
 
-def draw(recording: Recording, samples: np.ndarray, spec: CompositeSpec) -> np.ndarray:
-    """Draw the beats at `samples` (at the recording's own rate).
+def drawer(recording: Recording, samples: np.ndarray, spec: CompositeSpec) -> Draw:
+    """What draws the beats at `samples` (at the recording's own rate).
 
     Returns
     -------
-    ndarray of uint8, shape (n, rows, columns)
+    callable
+        From a part of `samples` to its images, uint8 (beats of the part, rows, columns).
     """
     transform = wavelet_transform(spec)
     before, after = transform.before, transform.after
 
-    def panels(signal: np.ndarray, centres: np.ndarray) -> Callable[[slice], np.ndarray]:
+    def panels(signal: np.ndarray, centres: np.ndarray) -> Draw:
         typical: np.ndarray | float = 0.0
         if "difference" in spec.panels:
             typical = transform.signed(median_beat(signal, centres, before, after)[None])

@@ -23,6 +23,7 @@ import numpy as np
 
 from ecgbeats.beats import RHYTHMS, rhythm, windows
 from ecgbeats.imaging.plane import (
+    Draw,
     chunks,
     lead_columns,
     lead_in_r_amplitudes,
@@ -72,18 +73,19 @@ def feature_values(images: np.ndarray) -> np.ndarray:
     return np.asarray((levels - 128) / np.float32(127))
 
 
-def draw(recording: Recording, samples: np.ndarray, spec: FeaturesSpec) -> np.ndarray:
-    """Draw the beats at `samples` (at the recording's own rate).
+def drawer(recording: Recording, samples: np.ndarray, spec: FeaturesSpec) -> Draw:
+    """What draws the beats at `samples` (at the recording's own rate).
 
     Returns
     -------
-    ndarray of uint8, shape (n, 1, K)
-        Columns as `feature_names` says.
+    callable
+        From a part of `samples` to its images, uint8 (beats of the part, 1, K); columns as
+        `feature_names` says.
     """
     count = len(samples)
     images = np.full((count, *spec.shape), 128, np.uint8)
     if not count:
-        return images
+        return images.__getitem__
     images[:, 0, : len(_RHYTHM)] = rhythm_levels(rhythm(np.asarray(samples), recording.fs))
     leads = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)
     for k, column in enumerate(leads):
@@ -92,7 +94,8 @@ def draw(recording: Recording, samples: np.ndarray, spec: FeaturesSpec) -> np.nd
             first = len(_RHYTHM) + k * spec.values_per_lead
             values = morphology(signal, centres, spec)
             images[:, 0, first : first + spec.values_per_lead] = signed_grey(values)
-    return images
+    # A beat takes some hundred bytes: all are drawn at once.
+    return images.__getitem__
 
 
 def morphology(signal: np.ndarray, centres: np.ndarray, spec: FeaturesSpec) -> np.ndarray:
@@ -108,7 +111,7 @@ def morphology(signal: np.ndarray, centres: np.ndarray, spec: FeaturesSpec) -> n
     reading = _reading(spec)
     typical = median_beat(signal, centres, reading.before, reading.after)
     parts = []
-    for part in chunks(len(centres)):
+    for part in chunks(0, len(centres)):
         beats = windows(signal, centres[part], reading.before, reading.after)
         away = beats - typical
         distance = np.sqrt(np.mean((away @ reading.qrs) ** 2, axis=1))
@@ -121,6 +124,32 @@ def morphology(signal: np.ndarray, centres: np.ndarray, spec: FeaturesSpec) -> n
         )
     points, differences, qrs = (np.concatenate(part) for part in zip(*parts, strict=True))
     return np.hstack([points, differences, _qrs_levels(qrs)])
+
+
+@lru_cache(maxsize=4)
+def upside_down(spec: FeaturesSpec) -> tuple[np.ndarray, np.ndarray]:
+    """What becomes of the values of a lead that is inverted.
+
+    Returns
+    -------
+    source : ndarray of int64, shape (values_per_lead,)
+        The value that takes the place of each.
+    sign : ndarray of float32, shape (values_per_lead,)
+        By what it is then multiplied: lengths, heights and distances stay.
+    """
+    source, sign = np.arange(spec.values_per_lead), np.ones(spec.values_per_lead, np.float32)
+    first = spec.points + spec.difference_points
+    sign[:first] = -1
+    place = {name: first + k for k, name in enumerate(QRS_VALUES)}
+    for name, other in (
+        ("qrs_area", "qrs_area"),
+        ("highest", "lowest"),
+        ("steepest_rise", "steepest_fall"),
+    ):
+        a, b = place[name], place[other]
+        source[[a, b]] = b, a
+        sign[[a, b]] = -1
+    return source, sign
 
 
 def _qrs(beats: np.ndarray, distance: np.ndarray, reading: _Reading, fs: float) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ecgbeats.beats import at_rate, choose_lead, condition
 from ecgbeats.imaging.pixels import ink, to_plane
+from ecgbeats.imaging.plane import Draw
 from ecgbeats.imaging.spec import PictureSpec, WaveformSpec
 from ecgbeats.imaging.waveform import rasterise
 from ecgbeats.records import Recording
@@ -20,17 +21,17 @@ _POINTS = 8
 _CHUNK = 128
 
 
-def draw(recording: Recording, samples: np.ndarray, spec: PictureSpec) -> np.ndarray:
-    """Draw the beats at `samples` (at the recording's own rate), each by itself.
+def drawer(recording: Recording, samples: np.ndarray, spec: PictureSpec) -> Draw:
+    """What draws the beats at `samples` (at the recording's own rate), each by itself.
 
     Returns
     -------
-    ndarray of uint8, shape (n, height, width)
-        255 is background, 0 the trace.
+    callable
+        From a part of `samples` to its images, uint8 (beats of the part, height, width); 255 is
+        background, 0 the trace.
     """
-    images = np.empty((len(samples), *spec.shape), np.uint8)
     if not len(samples):
-        return images
+        return np.empty((0, *spec.shape), np.uint8).__getitem__
     signal = condition(recording, choose_lead(recording, spec.lead), spec.fs)
     frame = _frame(spec)
     offsets = np.linspace(
@@ -40,12 +41,18 @@ def draw(recording: Recording, samples: np.ndarray, spec: PictureSpec) -> np.nda
         dtype=np.float32,
     )
     centres = at_rate(samples, recording.fs, spec.fs)
-    for i in range(0, len(centres), _CHUNK):
-        part = slice(i, i + _CHUNK)
-        drawn = rasterise(_values(signal, centres[part, None] + offsets), frame)
-        inked = ink(drawn[:, _BEYOND:-_BEYOND, :, None])
-        images[part] = to_plane(inked, spec.shape, crop=spec.crop)
-    return images
+
+    def draw(part: slice) -> np.ndarray:
+        own = centres[part]
+        images = np.empty((len(own), *spec.shape), np.uint8)
+        for i in range(0, len(own), _CHUNK):
+            some = slice(i, i + _CHUNK)
+            drawn = rasterise(_values(signal, own[some, None] + offsets), frame)
+            inked = ink(drawn[:, _BEYOND:-_BEYOND, :, None])
+            images[some] = to_plane(inked, spec.shape, crop=spec.crop)
+        return images
+
+    return draw
 
 
 def _values(signal: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ from ecgbeats.imaging.spec import CompositeSpec, ScalogramSpec, SpectrogramSpec
 from ecgbeats.records import Recording
 
 Panelled = CompositeSpec | ScalogramSpec | SpectrogramSpec
+# Draws a part of a recording's beats; what it needs of all of them, it has.
+Draw = Callable[[slice], np.ndarray]
 
 # A value in units of the recording's R amplitude that is drawn halfway to full. Small waves
 # (P, about a tenth of R) so keep a quarter of the grey levels, and tall ones are not clipped.
@@ -121,22 +123,22 @@ def lead_in_r_amplitudes(
     return signal / r_amplitude(signal, centres, fs), centres
 
 
-def chunks(count: int) -> Iterator[slice]:
-    """Parts of `count` beats whose windows fit into a few megabytes."""
-    for start in range(0, count, _CHUNK):
-        yield slice(start, min(start + _CHUNK, count))
+def chunks(first: int, last: int) -> Iterator[slice]:
+    """Parts of the beats from `first` to before `last` whose windows fit into a few megabytes."""
+    for start in range(first, last, _CHUNK):
+        yield slice(start, min(start + _CHUNK, last))
 
 
 def panelled(
     recording: Recording,
     samples: np.ndarray,
     spec: Panelled,
-    panels: Callable[[np.ndarray, np.ndarray], Callable[[slice], np.ndarray]],
+    panels: Callable[[np.ndarray, np.ndarray], Draw],
     *,
     empty: int,
     values: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
-) -> np.ndarray:
-    """Images of the beats at `samples`: the panels of each lead, and the rhythm at the foot.
+) -> Draw:
+    """Draws the beats at `samples`: the panels of each lead, and the rhythm at the foot.
 
     Parameters
     ----------
@@ -151,24 +153,35 @@ def panelled(
 
     Returns
     -------
-    ndarray of uint8, shape (n, rows, columns)
+    callable
+        From a part of `samples` to its images, uint8 (beats of the part, rows, columns).
     """
-    images = np.full((len(samples), *spec.shape), empty, np.uint8)
-    if not len(samples):
+    drawn: dict[int, Draw] = {}
+    levels: dict[int, np.ndarray] = {}
+    if len(samples):
+        leads = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)
+        for k, column in enumerate(leads):
+            if column is not None:
+                signal, centres = lead_in_r_amplitudes(recording, samples, column, spec.fs)
+                drawn[k] = panels(signal, centres)
+                if values is not None:
+                    levels[k] = values(signal, centres)
+    ratios = rhythm(np.asarray(samples), recording.fs, spec.rhythm) if spec.strip_height else None
+
+    def draw(part: slice) -> np.ndarray:
+        images = np.full((part.stop - part.start, *spec.shape), empty, np.uint8)
+        for k, grey in drawn.items():
+            for some in chunks(part.start, part.stop):
+                here = slice(some.start - part.start, some.stop - part.start)
+                images[here, spec.rows_of_lead(k)] = grey(some)
+            if k in levels:
+                _values_below(images, levels[k][part], spec, k)
+        if ratios is not None:
+            strip = rhythm_strip(ratios[part], spec.strip_height, spec.width)
+            images[:, spec.rows_of_strip] = strip
         return images
-    leads = lead_columns(recording, spec.lead, spec.leads, spec.second_lead)
-    for k, column in enumerate(leads):
-        if column is not None:
-            signal, centres = lead_in_r_amplitudes(recording, samples, column, spec.fs)
-            draw = panels(signal, centres)
-            for part in chunks(len(samples)):
-                images[part, spec.rows_of_lead(k)] = draw(part)
-            if values is not None:
-                _values_below(images, values(signal, centres), spec, k)
-    if spec.strip_height:
-        ratios = rhythm(np.asarray(samples), recording.fs, spec.rhythm)
-        images[:, spec.rows_of_strip] = rhythm_strip(ratios, spec.strip_height, spec.width)
-    return images
+
+    return draw
 
 
 def _values_below(images: np.ndarray, levels: np.ndarray, spec: Panelled, lead: int) -> None:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ecgbeats.beats import windows
-from ecgbeats.imaging.plane import full_grey, panelled, signed_grey, soft
+from ecgbeats.imaging.plane import Draw, full_grey, panelled, signed_grey, soft
 from ecgbeats.imaging.spec import ScalogramSpec
 from ecgbeats.imaging.wavelets import wavelet_transform
 from ecgbeats.records import Recording
 
 
-def draw(recording: Recording, samples: np.ndarray, spec: ScalogramSpec) -> np.ndarray:
-    """Draw the beats at `samples` (at the recording's own rate).
+def drawer(recording: Recording, samples: np.ndarray, spec: ScalogramSpec) -> Draw:
+    """What draws the beats at `samples` (at the recording's own rate).
 
     Returns
     -------
-    ndarray of uint8, shape (n, rows, columns)
+    callable
+        From a part of `samples` to its images, uint8 (beats of the part, rows, columns).
         Signed: 128 is zero; magnitude: 0 is. Both by `ecgbeats.imaging.plane.soft`.
     """
     transform = wavelet_transform(spec)
     signed = spec.value == "signed"
 
-    def panels(signal: np.ndarray, centres: np.ndarray) -> Callable[[slice], np.ndarray]:
+    def panels(signal: np.ndarray, centres: np.ndarray) -> Draw:
         def grey(part: slice) -> np.ndarray:
             beats = windows(signal, centres[part], transform.before, transform.after)
             if signed:

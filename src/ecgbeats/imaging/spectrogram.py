@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
 from ecgbeats.beats import windows
-from ecgbeats.imaging.plane import full_grey, panelled
+from ecgbeats.imaging.plane import Draw, full_grey, panelled
 from ecgbeats.imaging.spec import SpectrogramSpec
 from ecgbeats.imaging.wavelets import Transform
 from ecgbeats.records import Recording
 
 
-def draw(recording: Recording, samples: np.ndarray, spec: SpectrogramSpec) -> np.ndarray:
-    """Draw the beats at `samples` (at the recording's own rate).
+def drawer(recording: Recording, samples: np.ndarray, spec: SpectrogramSpec) -> Draw:
+    """What draws the beats at `samples` (at the recording's own rate).
 
     Returns
     -------
-    ndarray of uint8, shape (n, rows, columns)
+    callable
+        From a part of `samples` to its images, uint8 (beats of the part, rows, columns).
         0 is `floor_db` and less, or a lead that is not there; 255 is `ceiling_db` and more.
     """
     transform = fourier_transform(spec)
 
-    def panels(signal: np.ndarray, centres: np.ndarray) -> Callable[[slice], np.ndarray]:
+    def panels(signal: np.ndarray, centres: np.ndarray) -> Draw:
         def grey(part: slice) -> np.ndarray:
             beats = windows(signal, centres[part], transform.before, transform.after)
             # An even signal has no decibels; far under any floor it stays finite.

@@ -7,6 +7,7 @@ from functools import reduce
 import numpy as np
 
 from ecgbeats.beats import at_rate, choose_lead, condition, rr_intervals
+from ecgbeats.imaging.plane import Draw
 from ecgbeats.imaging.spec import WaveformSpec
 from ecgbeats.records import Recording
 
@@ -16,13 +17,14 @@ _POINTS = 8
 _CHUNK = 256
 
 
-def draw(recording: Recording, samples: np.ndarray, spec: WaveformSpec) -> np.ndarray:
-    """Draw the beats at `samples` (at the recording's own rate).
+def drawer(recording: Recording, samples: np.ndarray, spec: WaveformSpec) -> Draw:
+    """What draws the beats at `samples` (at the recording's own rate).
 
     Returns
     -------
-    ndarray of uint8, shape (n, height, width)
-        255 is background, 0 the trace; greys are the share of the pixel that is covered.
+    callable
+        From a part of `samples` to its images, uint8 (beats of the part, height, width); 255 is
+        background, 0 the trace, greys are the share of the pixel that is covered.
     """
     signal = condition(recording, choose_lead(recording, spec.lead), spec.fs)
     centres = at_rate(samples, recording.fs, spec.fs)
@@ -35,15 +37,26 @@ def draw(recording: Recording, samples: np.ndarray, spec: WaveformSpec) -> np.nd
     else:
         start = centres - spec.before_ms / 1000 * spec.fs
         stop = centres + spec.after_ms / 1000 * spec.fs
-    images = np.empty((len(centres), spec.height, spec.width), np.uint8)
-    for i in range(0, len(centres), _CHUNK):
-        part = slice(i, i + _CHUNK)
-        images[part] = rasterise(_trace(signal, start[part], stop[part], spec.width), spec)
-    return images
+    rise = np.diff(signal, append=signal[-1:])
+
+    def draw(part: slice) -> np.ndarray:
+        first, last = start[part], stop[part]
+        images = np.empty((len(first), spec.height, spec.width), np.uint8)
+        for i in range(0, len(first), _CHUNK):
+            some = slice(i, i + _CHUNK)
+            trace = _trace(signal, rise, first[some], last[some], spec.width)
+            images[some] = rasterise(trace, spec)
+        return images
+
+    return draw
 
 
-def _trace(signal: np.ndarray, start: np.ndarray, stop: np.ndarray, width: int) -> np.ndarray:
+def _trace(
+    signal: np.ndarray, rise: np.ndarray, start: np.ndarray, stop: np.ndarray, width: int
+) -> np.ndarray:
     """The signal between start and stop at evenly spaced points, linearly interpolated.
+
+    `rise` is from each sample of `signal` to the next.
 
     Returns
     -------
@@ -54,7 +67,6 @@ def _trace(signal: np.ndarray, start: np.ndarray, stop: np.ndarray, width: int) 
     np.clip(at, 0, len(signal) - 1, out=at)
     left = at.astype(np.intp)
     at -= left
-    rise = np.diff(signal, append=signal[-1:])
     trace = rise[left]
     trace *= at.astype(np.float32)
     trace += signal[left]

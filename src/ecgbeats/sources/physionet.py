@@ -142,7 +142,8 @@ def fetch_physionet(
         (folder / MANIFEST).unlink(missing_ok=True)
         fetched = int(job.fetch(RECORDS, sums))
         records = _record_names(
-            (folder / RECORDS).read_text(encoding="utf-8", errors="replace"), source.where(RECORDS)
+            (folder / RECORDS).read_text(encoding="utf-8-sig", errors="replace"),
+            source.where(RECORDS),
         )
         _check_patients(params, records)
         headers = [f"{record}.hea" for record in records]

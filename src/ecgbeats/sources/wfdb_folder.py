@@ -7,6 +7,7 @@ subfolders. Any sampling frequency, lead names and number of leads will do.
 from __future__ import annotations
 
 import csv
+import glob
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import numpy as np
 import wfdb
 
 from ecgbeats.datasets import MANIFEST, Manifest, RecordEntry, read_manifest, write_manifest
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 RECORDS = "RECORDS"
 # What WFDB allows in a record's name; names of records in subfolders are joined by "_".
 _RECORD_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_ANNOTATOR = re.compile(r"\.[A-Za-z0-9_-]+")
 _SHOWN = 20
 
 
@@ -76,7 +79,7 @@ def find_records(folder: Path) -> tuple[str, ...]:
 def _listed(path: Path) -> tuple[str, ...]:
     """Records of a RECORDS file; a line that ends with "/" is a folder with one of its own."""
     names: list[str] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
         name = line.strip().removesuffix(".hea")
         if not name or name.startswith("#"):
             continue
@@ -145,8 +148,47 @@ def files_of(folder: Path, record: str, annotator: str) -> RecordFiles:
         raise DataError(f"record {record}: expected signals, the header names none")
     for file in files.all:
         if not (folder / file).is_file():
-            raise DataError(f"record {record}: {PurePosixPath(file).name} is missing")
+            found = _annotators(folder, record, files) if file == files.annotations else []
+            raise DataError(f"record {record}: {PurePosixPath(file).name} is missing{_hint(found)}")
     return files
+
+
+def _annotators(folder: Path, record: str, files: RecordFiles) -> list[str]:
+    """Suffixes of what lies beside the header and reads as annotations."""
+    path = folder / record
+    others = [
+        other
+        for other in sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
+        if _ANNOTATOR.fullmatch(other.suffix) and other.stem == path.name and other.is_file()
+    ]
+    own = {PurePosixPath(file).name for file in files.all}
+    return [
+        other.suffix[1:]
+        for other in others
+        if other.name not in own and _holds_annotations(path, other.suffix[1:])
+    ]
+
+
+def _holds_annotations(path: Path, annotator: str) -> bool:
+    # Any bytes read as annotations of some kind; whole files of them end with a word of zero, and
+    # go on in time.
+    if not path.with_name(f"{path.name}.{annotator}").read_bytes().endswith(b"\0\0"):
+        return False
+    try:
+        samples = wfdb.rdann(str(path), annotator).sample
+    except Exception:  # wfdb raises whatever its parsing meets
+        return False
+    return len(samples) > 0 and bool((np.diff(samples) >= 0).all())
+
+
+def _hint(annotators: Sequence[str]) -> str:
+    if not annotators:
+        return ""
+    suffixes = ", ".join(f".{each}" for each in annotators)
+    return (
+        f"; found {suffixes}: --annotator {annotators[0]} "
+        f"(in params.yaml, annotator: {annotators[0]})"
+    )
 
 
 def _header(folder: Path, record: str, name: str) -> wfdb.Record | wfdb.MultiRecord:

@@ -21,25 +21,17 @@ from ecgbeats.datasets import Manifest, RecordEntry
 from ecgbeats.errors import DataError
 from ecgbeats.labels import LabelScheme
 from ecgbeats.parallel import parallel_results
-from ecgbeats.records import Annotations, Recording, read_annotations, read_recording
+from ecgbeats.records import (
+    SAMPLE_BITS,
+    Annotations,
+    Recording,
+    read_annotations,
+    read_recording,
+)
 
 # A live electrode shows noise within a second; shorter constant stretches are quantisation.
 SHORTEST_FLAT_S = 1.0
 
-# Bits that one sample takes in a signal file, by WFDB format (signal(5) of the WFDB
-# manual). Compressed formats are absent: their length does not follow from their size.
-_BITS = {
-    "8": 8,
-    "16": 16,
-    "24": 24,
-    "32": 32,
-    "61": 16,
-    "80": 8,
-    "160": 16,
-    "212": 12,
-    "310": 32 / 3,
-    "311": 32 / 3,
-}
 # Formats that pack samples fill up their last group, which is at most one 32-bit word.
 _PADDING_BITS = 32
 
@@ -263,9 +255,11 @@ def _length_difference(folder: Path, header: Any) -> float:
     differences = []
     for name in dict.fromkeys(names):
         columns = [i for i, other in enumerate(names) if other == name]
-        if any(header.fmt[i] not in _BITS for i in columns) or not (folder / name).is_file():
+        if any(header.fmt[i] not in SAMPLE_BITS for i in columns) or not (folder / name).is_file():
             continue
-        frame_bits = sum(_BITS[header.fmt[i]] * (header.samps_per_frame[i] or 1) for i in columns)
+        frame_bits = sum(
+            SAMPLE_BITS[header.fmt[i]] * (header.samps_per_frame[i] or 1) for i in columns
+        )
         offset = header.byte_offset[columns[0]] or 0
         bits = ((folder / name).stat().st_size - offset) * 8 - frame_bits * header.sig_len
         padding = 0 <= bits < _PADDING_BITS
