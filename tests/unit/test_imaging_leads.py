@@ -94,6 +94,14 @@ def test_each_lead_by_its_own_chance_and_the_rhythm_never() -> None:
     np.testing.assert_array_equal(found[:, strip], images[:, strip])
 
 
+@SPECS
+def test_chance_may_choose_no_image_of_a_batch(spec: Spec) -> None:
+    signal, samples = two_leads()
+    images = drawn(signal, samples, spec)[:1]
+    never = {"inverted": 1e-9, "exchanged": 1e-9, "missing": 1e-9}
+    np.testing.assert_array_equal(changed(images, spec, **never), images)
+
+
 @pytest.mark.parametrize(
     ("spec", "leads", "why"),
     [

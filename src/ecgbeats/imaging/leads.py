@@ -52,7 +52,7 @@ def invert(images: np.ndarray, chosen: np.ndarray, spec: Signed, lead: int) -> N
         source, sign = upside_down(spec.morphology)
         below = _values(spec, lead)
         drawn = images[chosen, below]
-        flat = drawn.reshape(len(chosen), -1)
+        flat = drawn.reshape(len(chosen), spec.value_rows_per_lead * spec.width)
         flat[:, : len(source)] = _ZERO + sign * (flat[:, source] - _ZERO)
         images[chosen, below] = flat.reshape(drawn.shape)
 
